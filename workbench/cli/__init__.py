@@ -1,0 +1,17 @@
+"""The ``workbench`` command.
+
+Each command group has its module. Modules import torch and its friends inside their commands only, so that
+``workbench --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from workbench.cli import data, models, notebooks
+from workbench.cli._app import app
+
+app.add_typer(data.app, name="data")
+app.add_typer(notebooks.app, name="notebooks")
+app.command()(models.models)
+app.command()(notebooks.demo)
+
+__all__ = ["app"]
