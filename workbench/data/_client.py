@@ -38,8 +38,8 @@ def run_client(
     """Run `command` in the empty folder `work` and return the one archive that it leaves there.
 
     `registry` ("PyPI", "npm") and `wanted` (name and version) appear in error messages; `size` is the
-    archive's, in bytes, and `on_bytes` hears of as many. The client's temporary files go to `work` too, so that
-    they are on the same disk and are removed with it.
+    archive's, in bytes, and `on_bytes` hears of as many. The client's temporary files go to `work` too, so
+    that they are on the same disk and are removed with it.
 
     Raises:
         WorkbenchError: the registry cannot be reached or does not have the package, the disk is full, or the
@@ -132,4 +132,4 @@ def _explain(said: str, registry: str, wanted: str) -> str:
 def _last_words(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\berr(or)?\b", line, re.IGNORECASE)]
-    return "\n".join(f"  {line[:300]}" for line in (errors or lines)[-3:]) or "  (nothing)"
+    return "\n".join(f"  {line[:300]}" for line in (errors[:3] or lines[-3:])) or "  (nothing)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def retrieve(
 
 def _download(source: HubSource, filename: str, work: Path) -> Path:
     import huggingface_hub as hub
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
     kept = hub.try_to_load_from_cache(source.repo, filename, revision=source.version)
     if isinstance(kept, str):
@@ -40,9 +41,11 @@ def _download(source: HubSource, filename: str, work: Path) -> Path:
     wanted = f"{filename} of {source.repo} ({source.version})"
     try:
         return Path(hub.hf_hub_download(source.repo, filename, revision=source.version, local_dir=work))
-    except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
-        if getattr(error, "response", None) is not None:
-            raise WorkbenchError(f"the model hub does not give out {wanted}: {error}") from error
+    except HfHubHTTPError as error:
+        raise WorkbenchError(f"the model hub does not give out {wanted}: {error}") from error
+    except (HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise  # the disk's fault, explained by the caller
         raise WorkbenchError(
             f"the model hub could not be reached (no network?), so {wanted} was not fetched. {OFFLINE_HELP}\n"
             f"  {error}"
