@@ -6,7 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from workbench.cli._app import out
 from workbench.errors import IntegrityError, InvalidInputError
@@ -23,26 +23,21 @@ _STATUS_STYLES = {"present": "green", "broken": "red", "missing": "dim"}
 @app.command("list")
 def list_entries() -> None:
     """Show every entry: where it comes from, its size, its licence, and whether it is here."""
-    from workbench.data.cache import cache_dir
-    from workbench.data.fetch import status
-    from workbench.data.manifest import load_manifest
+    from workbench.data import cache_dir, load_manifest, status
 
     known = load_manifest().entries
-    table = Table(box=None, pad_edge=False)
-    table.add_column("Name", no_wrap=True, min_width=max(map(len, known)) + 2)
-    for heading in ("Status", "MB", "Source", "Licence", "What"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "MB" else "left")
+    wide = max(map(len, known)) + 3
     for name, entry in known.items():
         state = status(name)
-        table.add_row(
-            f"{name}{' *' if entry.default else ''}",
-            f"[{_STATUS_STYLES[state]}]{state}[/]",
-            f"{entry.archive_size / 1e6:.1f}" if entry.archive_size else "–",
-            entry.source.kind,
-            entry.licence,
-            entry.title,
+        size = f"{entry.archive_size / 1e6:6.1f} MB" if entry.archive_size else " " * 9
+        line = Text.assemble(
+            f"{name + (' *' if entry.default else ''):{wide}}",
+            (f"{state:8}", _STATUS_STYLES[state]),
+            f"{size}  {entry.source.kind:13}{entry.title} ",
+            (f"({entry.licence})", "dim"),
         )
-    out.print(table)
+        # a terminal gets one line an entry; a pipe gets everything
+        out.print(line, no_wrap=True, overflow="ellipsis" if out.is_terminal else "ignore", crop=False)
     out.print(f"\n* fetched by default. Cache: {cache_dir()}", soft_wrap=True)
 
 
@@ -54,8 +49,8 @@ def fetch(
     ] = False,
 ) -> None:
     """Bring entries into the cache; what is there already is not fetched again."""
-    from workbench.data.fetch import fetch as fetch_one
-    from workbench.data.manifest import load_manifest
+    from workbench.data import fetch as fetch_one
+    from workbench.data import load_manifest
 
     manifest = load_manifest()
     if not names and not default:
@@ -70,9 +65,8 @@ def fetch(
 @app.command()
 def verify(names: Names = None) -> None:
     """Compare every file with its hash; without names, the entries that are here."""
-    from workbench.data.fetch import status
-    from workbench.data.fetch import verify as verify_one
-    from workbench.data.manifest import load_manifest
+    from workbench.data import load_manifest, status
+    from workbench.data import verify as verify_one
 
     known = load_manifest().entries
     wrong = 0
@@ -91,7 +85,6 @@ def verify(names: Names = None) -> None:
 @app.command()
 def path(name: Annotated[str | None, typer.Argument(help="An entry of the manifest.")] = None) -> None:
     """Print the folder of an entry, or the cache folder without a name."""
-    from workbench.data.cache import cache_dir
-    from workbench.data.fetch import locate
+    from workbench.data import cache_dir, locate
 
     typer.echo(locate(name) if name else cache_dir())

@@ -60,7 +60,7 @@ def run(
 
 def demo(folder: OutFolder = None) -> None:
     """Fetch the default data, run the notebooks and write a gallery."""
-    from workbench.data.fetch import fetch_default
+    from workbench.data import fetch_default
     from workbench.runs import run_notebook, write_gallery
 
     folder = folder or _run_folder("demo")

@@ -145,6 +145,7 @@ def _execute(source: Path, target: Path, parameters: Mapping[str, Any], *, progr
                 cwd=source.parent,
                 progress_bar=bar,
                 store_widget_state=False,
+                extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log, not what cells print
             )
     except PapermillExecutionError as error:
         _tidied(target)

@@ -14,16 +14,15 @@
     const template = structuredClone(layout.template || {});
     const base = { ...template.layout, paper_bgcolor: clear, modebar: { bgcolor: clear } };
     if (dark.matches) {
-      const text = colour("--text"), line = colour("--line"), card = colour("--card");
+      const text = colour("--text"), line = colour("--line");
       const axis = { gridcolor: line, linecolor: line, zerolinecolor: line };
-      const button = { bgcolor: card, bordercolor: line, font: { color: text } };
+      const button = { bgcolor: "#dfe5ee", font: { color: "#1d2126" } };  // plotly fixes the pressed one's pale blue
       Object.assign(base, {
         plot_bgcolor: clear,
         font: { ...base.font, color: text },
         xaxis: { ...base.xaxis, ...axis },
         yaxis: { ...base.yaxis, ...axis },
         updatemenudefaults: { ...base.updatemenudefaults, ...button },
-        sliderdefaults: { ...base.sliderdefaults, ...button },
       });
     }
     return { ...layout, template: { ...template, layout: base } };
