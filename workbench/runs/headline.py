@@ -89,10 +89,8 @@ def _scalar(label: object, value: Any) -> Scalar:
     if value is None or isinstance(value, str | bool | int):
         return value
     if not isinstance(value, float):
-        kind = type(value).__name__
-        raise InvalidInputError(
-            f"headline() got a {kind} for {label!r}: expected a number, text, bool or None"
-        )
+        given = type(value).__name__
+        raise InvalidInputError(f"headline() got a {given} for {label!r}: expected a number, text or None")
     if not math.isfinite(value):
         raise InvalidInputError(f"headline() got {value} for {label!r}: pass None where it is undefined")
     return value
