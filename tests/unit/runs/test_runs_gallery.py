@@ -83,7 +83,7 @@ def executed() -> NotebookNode:
     numbers = headline({"locality": 0.87346, "a <i> label": None})._repr_mimebundle_()
     widget = {
         "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
-        "text/plain": "Explorer(3 units)",
+        "text/plain": "Explorer()",
     }
     return new_notebook(
         cells=[
