@@ -59,7 +59,7 @@ unit: setup  ## unit and integration tests
 	$(call phase,tests,$(PYTEST) tests --ignore=tests/notebooks -n $(WORKERS) --durations=15 $(PYTEST_ARGS))
 
 notebooks: setup  ## the notebooks through papermill with small parameters
-	$(call phase,notebooks,$(PYTEST) tests/notebooks -n $(WORKERS) --dist loadfile --durations=5 $(PYTEST_ARGS))
+	$(call phase,notebooks,$(PYTEST) tests/notebooks -n $(WORKERS) --durations=5 $(PYTEST_ARGS))
 
 nbval: setup  ## the committed notebooks still give their committed outputs
 	$(call phase,nbval,PLOTLY_RENDERER=plotly_mimetype $(PYTEST) notebooks --nbval --nbval-current-env \

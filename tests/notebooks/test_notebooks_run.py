@@ -1,14 +1,15 @@
-"""The notebooks through papermill, with small parameters, into one gallery."""
+"""The notebooks through papermill, with small parameters, each into a gallery."""
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
-from workbench.runs import NotebookRun, run_notebook, write_gallery
+from workbench.runs import run_notebook, write_gallery
 from workbench.runs.outputs import figures_of
 
 # Other values than the committed ones, and little to compute.
@@ -19,31 +20,14 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("run")
-
-
-@pytest.fixture(scope="module")
-def runs() -> list[NotebookRun]:
-    """The runs of this module's tests, in order."""
-    return []
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_runs_with_small_parameters(name: str, folder: Path, runs: list[NotebookRun]) -> None:
-    run = run_notebook(name, SMALL[name], folder, progress=False)
+def test_runs_with_small_parameters(name: str, tmp_path: Path) -> None:
+    run = run_notebook(name, SMALL[name], tmp_path, progress=False)
     assert run.parameters.items() >= SMALL[name].items()
     assert run.headline, "the notebook shows no headline numbers"
-    assert figures_of(nbformat.read(run.path, as_version=4)), "the notebook shows no figure"
-    runs.append(run)
-
-
-@pytest.mark.slow
-def test_gallery_of_all_three(folder: Path, runs: list[NotebookRun]) -> None:
-    if len(runs) < len(SMALL):
-        pytest.skip("a notebook did not run")
-    text = write_gallery(runs, folder).read_text(encoding="utf-8")
-    assert text.count('<div class="figure">') >= len(SMALL)
-    assert all(label in text for run in runs for label in run.headline)
+    figures = figures_of(nbformat.read(run.path, as_version=4))
+    assert figures, "the notebook shows no figure"
+    page = write_gallery([run], tmp_path).read_text(encoding="utf-8")
+    assert page.count('<div class="figure">') == len(figures)
+    assert all(escape(label) in page for label in run.headline)
