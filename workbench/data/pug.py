@@ -1,8 +1,8 @@
 """PUG: ImageNet, photorealistic renders in which one factor changes at a time.
 
-The published layout is one table, ``labels_pug_imagenet.csv``, whose column ``filename`` names the images beside
-it. A character may stand for several ImageNet classes ("Wolf" for four): ``class_to_imagenet_idx.json`` lists
-them.
+The published layout is one table, ``labels_pug_imagenet.csv``, whose column ``filename`` names the images
+beside it. A character may stand for several ImageNet classes ("Wolf" for four), which
+``class_to_imagenet_idx.json`` lists.
 """
 
 from __future__ import annotations
