@@ -18,7 +18,7 @@ from workbench.data.cache import cache_dir
 from workbench.data.fetch import fetch, fetch_default, locate, status, verify
 from workbench.data.manifest import load_manifest
 
-_MODULES = ("emoji", "imagenet", "images", "preprocess", "pug", "views")
+_MODULES = ("emoji", "emoji_population", "failures", "imagenet", "images", "preprocess", "pug", "views")
 
 __all__ = ["cache_dir", "fetch", "fetch_default", "load_manifest", "locate", "status", "verify", *_MODULES]
 

@@ -1,0 +1,171 @@
+"""Search, for each pseudo-failure, the mask under which a few gradient steps repair it best.
+
+The mask gates how much of a dense update is applied: W = φ + m ⊙ D. An inner loop of plain gradient steps makes D;
+an outer loop moves the mask's logits θ (m = σ(10 θ)) to lower the loss plus a price per unit. All samples of a batch
+run together, each with its own weights. Source: specification, sections 3.3 and 10.
+
+Three things differ from the published code and change nothing but cost or stability: gradients are taken at W, not
+at D and then divided by m (which underflows); the first inner gradient, taken at φ, is the same in every outer step
+and computed once; and the price is per sample, so that it does not depend on the batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.editing.space import EditSpace
+
+Inner = Literal["first_order", "full"]
+Stacked = dict[str, Tensor]
+
+#: Loss of each sample under its own weights: {address: (batch, out, in)} -> (batch,).
+SampleLosses = Callable[[Mapping[str, Tensor]], Tensor]
+
+#: Slopes of the sigmoids: of the search, and of the label that the hypernetwork learns.
+SEARCH_SLOPE, LABEL_SLOPE = 10.0, 3.0
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How masks are searched.
+
+    Args:
+        inner_steps: Gradient steps on the weights (published: 5).
+        inner_rate: Their learning rate (1e-3).
+        outer_steps: RMSprop steps on the mask logits (10).
+        outer_rate: Their learning rate (0.1).
+        price: λ per sample on the mean of the mask (published: 1 for a batch of 8, that is 1/8).
+        inner: ``"first_order"`` treats D as a constant; ``"full"`` differentiates through the inner steps.
+    """
+
+    inner_steps: int = 5
+    inner_rate: float = 1e-3
+    outer_steps: int = 10
+    outer_rate: float = 0.1
+    price: float = 1 / 8
+    inner: Inner = "first_order"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Labels for the hypernetwork, and what the search saw.
+
+    Args:
+        labels: σ(3 θ), soft, (batch, matrices, units).
+        losses: Loss of each sample after the inner steps, at each outer step, (outer steps, batch).
+    """
+
+    labels: Float[Tensor, "batch matrices units"]
+    losses: Float[Tensor, "steps batch"]
+
+
+def search_masks(
+    losses: SampleLosses,
+    base: Mapping[str, Tensor],
+    space: EditSpace,
+    start: Float[Tensor, "batch matrices units"],
+    settings: SearchSettings,
+) -> SearchResult:
+    """Search one mask a sample.
+
+    Args:
+        losses: Loss of each sample given one weight a sample.
+        base: The unedited weights φ, (out, in) an address; never changed.
+        space: The editable matrices.
+        start: Initial logits θ (published: uniform in [−1, 1]).
+        settings: See `SearchSettings`.
+    """
+    theta, square = start.clone(), torch.zeros_like(start)
+    first = sample_gradients(losses, _stack(base, len(start)))[0] if settings.inner == "first_order" else None
+    seen = []
+    for _ in range(settings.outer_steps):
+        mask = torch.sigmoid(SEARCH_SLOPE * theta)
+        gradient, after = meta_gradient(losses, base, space, mask, settings, first)
+        gradient = gradient + settings.price / space.size
+        # RMSprop as in torch.optim (alpha 0.99, eps 1e-8), on dL/dθ.
+        slope = gradient * SEARCH_SLOPE * mask * (1 - mask)
+        square.mul_(0.99).addcmul_(slope, slope, value=0.01)
+        theta = theta - settings.outer_rate * slope / (square.sqrt() + 1e-8)
+        seen.append(after)
+    return SearchResult(torch.sigmoid(LABEL_SLOPE * theta), torch.stack(seen))
+
+
+def meta_gradient(
+    losses: SampleLosses,
+    base: Mapping[str, Tensor],
+    space: EditSpace,
+    mask: Float[Tensor, "batch matrices units"],
+    settings: SearchSettings,
+    first: Stacked | None = None,
+) -> tuple[Float[Tensor, "batch matrices units"], Float[Tensor, " batch"]]:
+    """Gradient of each sample's loss after the inner steps with respect to its mask, and that loss.
+
+    Args:
+        first: The gradient at the unedited weights, where it is known already (first order only).
+    """
+    if settings.inner == "full":
+        return _full_meta_gradient(losses, base, space, mask, settings)
+    update = _inner_updates(losses, base, space, mask, settings, first)
+    at_end, after = sample_gradients(losses, edited_weights(base, space, mask, update))
+    return space.per_unit({a: at_end[a].mul_(update[a]) for a in base}), after
+
+
+def edited_weights(
+    base: Mapping[str, Tensor], space: EditSpace, mask: Tensor, update: Mapping[str, Tensor]
+) -> Stacked:
+    """W = φ + m ⊙ D for each sample, (batch, out, in) an address."""
+    return {a: torch.addcmul(phi, space.gate(mask, a), update[a]) for a, phi in base.items()}
+
+
+def sample_gradients(
+    losses: SampleLosses, weights: Mapping[str, Tensor]
+) -> tuple[Stacked, Float[Tensor, " batch"]]:
+    """Gradient of each sample's loss with respect to its own weights, and the losses."""
+    leaves = {a: w.detach().requires_grad_(True) for a, w in weights.items()}
+    values = losses(leaves)
+    gradients = torch.autograd.grad(values.sum(), list(leaves.values()))
+    return dict(zip(leaves, gradients, strict=True)), values.detach()
+
+
+def _inner_updates(
+    losses: SampleLosses,
+    base: Mapping[str, Tensor],
+    space: EditSpace,
+    mask: Tensor,
+    settings: SearchSettings,
+    first: Stacked | None,
+) -> Stacked:
+    """D after the inner steps; every step is dense, the mask only gates where the next gradient is taken."""
+    if first is None:
+        first = sample_gradients(losses, _stack(base, len(mask)))[0]
+    update = {a: first[a].mul(-settings.inner_rate) for a in base}
+    for _ in range(settings.inner_steps - 1):
+        gradients, _ = sample_gradients(losses, edited_weights(base, space, mask, update))
+        for a in base:
+            update[a].sub_(gradients[a], alpha=settings.inner_rate)
+    return update
+
+
+def _full_meta_gradient(
+    losses: SampleLosses, base: Mapping[str, Tensor], space: EditSpace, mask: Tensor, settings: SearchSettings
+) -> tuple[Tensor, Tensor]:
+    """The exact derivative, through every inner step (memory grows with their number)."""
+    mask = mask.detach().requires_grad_(True)
+    update = {a: torch.zeros_like(w) for a, w in _stack(base, len(mask)).items()}
+    for _ in range(settings.inner_steps):
+        weights = edited_weights(base, space, mask, update)
+        gradients = torch.autograd.grad(losses(weights).sum(), list(weights.values()), create_graph=True)
+        update = {a: update[a] - settings.inner_rate * g for a, g in zip(weights, gradients, strict=True)}
+    after = losses(edited_weights(base, space, mask, update))
+    return torch.autograd.grad(after.sum(), mask)[0], after.detach()
+
+
+def _stack(base: Mapping[str, Tensor], batch: int) -> Stacked:
+    """One view of the weights a sample; nothing is copied."""
+    return {a: w.detach().expand(batch, *w.shape) for a, w in base.items()}

@@ -1,0 +1,18 @@
+"""Vision transformers over timm: loading, checking, and the split into a frozen prefix and an editable tail."""
+
+from workbench.models.loading import ModelCard, check_vit, fingerprint, list_models, load_model, model_card
+from workbench.models.inference import logits_of
+from workbench.models.preprocessing import normalize
+from workbench.models.split import SplitViT
+
+__all__ = [
+    "ModelCard",
+    "SplitViT",
+    "check_vit",
+    "fingerprint",
+    "logits_of",
+    "list_models",
+    "load_model",
+    "model_card",
+    "normalize",
+]

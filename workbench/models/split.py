@@ -1,0 +1,184 @@
+"""A vision transformer as a frozen prefix and an editable tail.
+
+Editing the feed-forward networks of blocks 7 to 9 never changes what enters block 7's feed-forward network. So the
+prefix is run once per image, its tokens are kept, and edits, meta-training and evaluation run on the tail alone.
+The tail calls the model's own modules in the model's own order: resuming is bit-identical to the full forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from workbench.data.images import check_images
+from workbench.errors import InvalidInputError
+from workbench.models.loading import check_vit
+from workbench.models.preprocessing import normalize
+
+Tokens = Float[Tensor, "batch tokens dim"]
+Logits = Float[Tensor, "batch classes"]
+#: Replacement weights by address: (out, in) for all images, or (batch, out, in), one an image.
+Weights = Mapping[str, Tensor]
+
+Entry = Literal["attention", "mlp"]
+
+
+class SplitViT:
+    """Run a timm ViT in two parts: a prefix that is never edited, and a tail that may be.
+
+    Args:
+        model: A timm `VisionTransformer`, in evaluation mode; it is never changed.
+        first_block: Index of the first block that may be edited, 0-based.
+        entry: Where the tail begins in that block: at its attention, or after it, at its feed-forward network.
+        pooled_only: Compute only the pooled tokens in the last block's query and feed-forward network. Same
+            result up to rounding (about 1e-6), a fifth less work for the default tail; refused where the head
+            reads patch tokens.
+
+    Example:
+        >>> split = SplitViT(load_model("emoji_vit_s14"), first_block=7)
+        >>> tokens = split.prefix(images)          # once per image
+        >>> logits = split.tail(tokens)            # as often as needed
+        >>> edited = split.tail(tokens, {"blocks.8.mlp.fc1": new_weight})
+    """
+
+    def __init__(
+        self, model: nn.Module, first_block: int, entry: Entry = "mlp", pooled_only: bool = False
+    ) -> None:
+        self.model = check_vit(model)
+        depth = len(model.blocks)
+        if not 0 <= first_block < depth:
+            raise InvalidInputError(
+                f"first_block {first_block} is outside 0..{depth - 1} (the model has {depth} blocks)"
+            )
+        if pooled_only and not _reads_prefix_tokens_only(model):
+            raise InvalidInputError(
+                f"pooled_only needs a head that reads the class token; this model pools {model.global_pool!r}: "
+                "leave pooled_only=False"
+            )
+        self.first_block = first_block
+        self.entry: Entry = entry
+        self.pooled_only = pooled_only
+
+    def prefix(self, images: Float[Tensor, "batch 3 height width"]) -> Tokens:
+        """Tokens at the tail's entry, without gradient.
+
+        Args:
+            images: Values in [0, 1]; normalised here with the model's own mean and standard deviation.
+
+        Raises:
+            InvalidInputError: wrong rank, dtype, range, or a side that is no multiple of the patch size.
+        """
+        check_images(images)
+        with torch.no_grad():
+            return self._enter(self._embed(images))
+
+    def tail(self, tokens: Tokens, weights: Weights | None = None) -> Logits:
+        """Logits from the tail, with some of the blocks' feed-forward weights replaced.
+
+        Args:
+            tokens: What `prefix` returned.
+            weights: Replacements by address; (out, in), or (batch, out, in) for one weight an image.
+        """
+        return self.model.forward_head(self.tail_tokens(tokens, weights))
+
+    def tail_tokens(self, tokens: Tokens, weights: Weights | None = None) -> Tokens:
+        """Tokens after the final norm: class token first, then patches (only the former with `pooled_only`)."""
+        weights = weights or {}
+        last = len(self.model.blocks) - 1
+        for i in range(self.first_block, last + 1):
+            block = self.model.blocks[i]
+            if i != self.first_block or self.entry == "attention":
+                cut = self.pooled_only and i == last
+                tokens = (
+                    _attend_pooled(block, tokens, self.model.num_prefix_tokens)
+                    if cut
+                    else _attend(block, tokens)
+                )
+            tokens = _feed_forward(
+                block, tokens, weights.get(f"blocks.{i}.mlp.fc1"), weights.get(f"blocks.{i}.mlp.fc2")
+            )
+        return self.model.norm(tokens)
+
+    def class_token(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
+        """The class token after the final norm, from the unedited tail and without gradient."""
+        with torch.no_grad():
+            return self.tail_tokens(tokens)[:, 0]
+
+    def __call__(
+        self, images: Float[Tensor, "batch 3 height width"], weights: Weights | None = None
+    ) -> Logits:
+        """Logits of images: `tail(prefix(images), weights)`."""
+        return self.tail(self.prefix(images), weights)
+
+    def prefix_batches(self, images: Tensor, batch_size: int = 64) -> Iterator[Tokens]:
+        """`prefix` over many images, `batch_size` at a time."""
+        for chunk in images.split(batch_size):
+            yield self.prefix(chunk)
+
+    def _embed(self, images: Tensor) -> Tokens:
+        model = self.model
+        patch = model.patch_embed.patch_size
+        height, width = images.shape[-2:]
+        if height % patch[0] or width % patch[1]:
+            raise InvalidInputError(
+                f"images are {height}x{width} px, which {patch[0]}x{patch[1]} patches do not tile; resize them, "
+                f"for example to {max(1, round(height / patch[0])) * patch[0]}x{max(1, round(width / patch[1])) * patch[1]}"
+            )
+        tokens = model.patch_embed(normalize(model, images))
+        tokens = model._pos_embed(tokens)
+        tokens = model.patch_drop(tokens)
+        return model.norm_pre(tokens)
+
+    def _enter(self, tokens: Tokens) -> Tokens:
+        for block in self.model.blocks[: self.first_block]:
+            tokens = block(tokens)
+        if self.entry == "mlp":
+            tokens = _attend(self.model.blocks[self.first_block], tokens)
+        return tokens
+
+
+def _reads_prefix_tokens_only(model: nn.Module) -> bool:
+    return model.global_pool == "token" and getattr(model, "attn_pool", None) is None
+
+
+def _attend(block: nn.Module, tokens: Tensor) -> Tensor:
+    return tokens + block.drop_path1(block.ls1(block.attn(block.norm1(tokens))))
+
+
+def _attend_pooled(block: nn.Module, tokens: Tensor, keep: int) -> Tensor:
+    """Attention of a block for the first `keep` tokens only; they still look at all tokens."""
+    attn, normed = block.attn, block.norm1(tokens)
+    batch, n, dim = normed.shape
+    weight, bias = attn.qkv.weight, attn.qkv.bias
+    query = F.linear(normed[:, :keep], weight[:dim], None if bias is None else bias[:dim])
+    key_value = F.linear(normed, weight[dim:], None if bias is None else bias[dim:])
+    query = query.view(batch, keep, attn.num_heads, attn.head_dim).transpose(1, 2)
+    key, value = key_value.view(batch, n, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+    mixed = F.scaled_dot_product_attention(attn.q_norm(query), attn.k_norm(key), value, scale=attn.scale)
+    mixed = attn.norm(mixed.transpose(1, 2).reshape(batch, keep, dim))
+    return tokens[:, :keep] + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(mixed))))
+
+
+def _feed_forward(block: nn.Module, tokens: Tensor, fc1: Tensor | None, fc2: Tensor | None) -> Tensor:
+    if fc1 is None and fc2 is None:
+        return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+    mlp = block.mlp
+    hidden = mlp.drop1(mlp.act(_linear(mlp.fc1, block.norm2(tokens), fc1)))
+    out = mlp.drop2(_linear(mlp.fc2, mlp.norm(hidden), fc2))
+    return tokens + block.drop_path2(block.ls2(out))
+
+
+def _linear(layer: nn.Linear, x: Tensor, weight: Tensor | None) -> Tensor:
+    """A Linear layer, with its own weight, another one, or one an image."""
+    if weight is None:
+        return layer(x)
+    if weight.ndim == 2:
+        return F.linear(x, weight, layer.bias)
+    if layer.bias is None:
+        return torch.bmm(x, weight.transpose(1, 2))
+    return torch.baddbmm(layer.bias, x, weight.transpose(1, 2))
