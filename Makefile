@@ -66,7 +66,7 @@ nbval: setup  ## the committed notebooks still give their committed outputs
 	  --nbval-sanitize-with notebooks/sanitize.cfg -n $(WORKERS) --dist loadfile --durations=5)
 
 lab: setup  ## JupyterLab on the notebooks
-	@$(BIN)/jupyter lab notebooks
+	@PLOTLY_RENDERER=plotly_mimetype $(BIN)/jupyter lab notebooks
 
 format: setup strip  ## reformat the sources, strip from notebooks what they should not carry
 	@$(BIN)/ruff check --fix $(SOURCES)
