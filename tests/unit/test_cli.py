@@ -128,6 +128,20 @@ def test_verify_lists_what_is_wrong_and_fails(command: RunCommand, monkeypatch: 
     assert "workbench data fetch" in result.stderr
 
 
+def test_models_lists_ours_and_on_demand_timms(command: RunCommand) -> None:
+    ours = command("models").stdout
+    assert "emoji_vit_s14" in ours
+    assert "vit_tiny_patch16_224" not in ours
+    with_timm = command("models", "--all", "vit_tiny_patch16_224*").stdout.splitlines()
+    assert "vit_tiny_patch16_224.augreg_in21k" in with_timm
+
+
+@pytest.mark.parametrize("pattern", ["vitt*", "resnet*"])
+def test_a_pattern_that_matches_no_vision_transformer(command: RunCommand, pattern: str) -> None:
+    message = error_of(command("models", "--all", pattern))
+    assert f"no vision transformer of timm matches '{pattern}'; try 'vit_*'" in message
+
+
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
     """Replace the runner by one that writes an empty notebook; returns the parameters it was given."""

@@ -8,32 +8,31 @@ import typer
 from rich.table import Table
 
 from workbench.cli._app import out
-from workbench.errors import UnknownNameError
+from workbench.errors import InvalidInputError
 
 
 def models(
     pattern: Annotated[
         str | None,
-        typer.Option("--all", metavar="PATTERN", help="List timm's models too, such as 'vit_small*'."),
+        typer.Option("--all", metavar="PATTERN", help="List timm's vision transformers too."),
     ] = None,
 ) -> None:
     """Show the models that can be loaded by name."""
     from workbench.models import list_models
 
+    more = _timm_names(pattern) if pattern is not None else []
     table = Table("Name", "Description", box=None, pad_edge=False)
     for card in list_models():
         table.add_row(card.name, card.description)
     out.print(table)
-    if pattern is not None:
-        out.print()
-        for name in _timm_names(pattern):
-            typer.echo(name)
+    for name in more:
+        typer.echo(name)
 
 
 def _timm_names(pattern: str) -> list[str]:
     import timm
 
-    found: list[str] = timm.list_models(pattern, pretrained=True)
+    found: list[str] = timm.list_models(pattern, module="vision_transformer", pretrained=True)
     if not found:
-        raise UnknownNameError("timm model pattern", pattern, timm.list_models("vit_*", pretrained=True))
+        raise InvalidInputError(f"no vision transformer of timm matches {pattern!r}; try 'vit_*' to see all")
     return found
