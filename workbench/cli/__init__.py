@@ -6,7 +6,7 @@ Each command group has its module. Modules import torch and its friends inside t
 
 from __future__ import annotations
 
-from workbench.cli import data, models, notebooks, train
+from workbench.cli import data, edit, models, notebooks, train
 from workbench.cli._app import app
 
 app.add_typer(data.app, name="data")
@@ -14,5 +14,6 @@ app.add_typer(notebooks.app, name="notebooks")
 app.add_typer(train.app, name="train")
 app.command()(models.models)
 app.command()(notebooks.demo)
+app.command()(edit.edit)
 
 __all__ = ["app"]

@@ -30,11 +30,13 @@ def source_epoch(
     return torch.cat(views), torch.from_numpy(emoji.labels()[concepts]).repeat(len(sources))
 
 
-def source_batch(iteration: int, count: int, seed: int = 0) -> Float[Tensor, "count 3 size size"]:
+def source_batch(
+    iteration: int, count: int, seed: int = 0, size: int = emoji.DEFAULT_SIZE
+) -> Float[Tensor, "count 3 size size"]:
     """Views of `count` drawings of the source styles drawn at random; a pure function of iteration and seed."""
     random = np.random.default_rng((seed, iteration))
     sources, concepts = emoji.styles("source"), classified()
     which = random.integers(len(sources), size=count)
     rows = random.choice(concepts, size=count)
-    pixels = np.stack([emoji.drawings(sources[s])[r] for s, r in zip(which, rows, strict=True)])
+    pixels = np.stack([emoji.drawings(sources[s], size)[r] for s, r in zip(which, rows, strict=True)])
     return augmented_views(pixels, seed=int(random.integers(2**62)))

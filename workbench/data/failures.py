@@ -26,7 +26,7 @@ from workbench.errors import InvalidInputError
 from workbench.files import atomic_path
 from workbench.models.inference import logits_of
 from workbench.models.loading import fingerprint
-from workbench.models.preprocessing import class_names
+from workbench.models.preprocessing import class_count, class_names
 
 #: A group holds at least this many drawings.
 MIN_GROUP = 6
@@ -237,7 +237,7 @@ def _scan(model: nn.Module, at_least: int, gap: float, rounds: int) -> Sensitive
 def _check_classes(model: nn.Module) -> None:
     if class_names(model) != emoji.kinds():
         raise InvalidInputError(
-            f"this model has {model.num_classes} classes that are not the {len(emoji.kinds())} emoji kinds; "
+            f"this model has {class_count(model)} classes that are not the {len(emoji.kinds())} emoji kinds; "
             "use load_model('emoji_vit_s14') or a classifier tuned on them"
         )
 

@@ -214,13 +214,11 @@ def applied(model: nn.Module, edit: Edit) -> Iterator[nn.Module]:
 
 def _weight(model: nn.Module, address: str) -> Tensor:
     try:
-        weight = model.get_submodule(address).weight
+        return model.get_parameter(f"{address}.weight")
     except AttributeError:
         raise InvalidInputError(
             f"the model has no weight at {address!r}; the edit belongs to another architecture"
         ) from None
-    assert isinstance(weight, Tensor)
-    return weight
 
 
 def _sum(changes: list[Change]) -> Change:

@@ -24,7 +24,7 @@ from workbench.editing.trajectory import EditTrajectory, StepEvaluation
 from workbench.editing.where import FullMask, LearnedMask, Where
 from workbench.errors import InvalidInputError, UnknownNameError
 from workbench.models import SplitViT, fingerprint
-from workbench.models.preprocessing import class_names
+from workbench.models.preprocessing import class_count, class_names
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class EditRequest:
         target: The class wanted, or one an image.
     """
 
-    images: Float[Tensor, "..."]
+    images: Float[Tensor, "*batch 3 height width"]
     target: int | Sequence[int]
 
     def batch(self, classes: int) -> tuple[Tensor, Tensor]:
@@ -115,6 +115,7 @@ class Editor:
         model: A timm vision transformer with a head, in evaluation mode.
         where: Chooses the mask: `LearnedMask`, `RandomMask`, `GradientMask`, `FullMask`, or a `BinaryMask`.
         settings: See `EditSettings`.
+        pooled_only: Compute only what the class token needs in the last block (see `SplitViT`).
 
     Example:
         >>> hypernetwork = MaskHypernetwork.load("emoji_vit_s14")
@@ -125,13 +126,17 @@ class Editor:
     """
 
     def __init__(
-        self, model: nn.Module, where: Where | BinaryMask | None = None, settings: EditSettings | None = None
+        self,
+        model: nn.Module,
+        where: Where | BinaryMask | None = None,
+        settings: EditSettings | None = None,
+        pooled_only: bool = False,
     ) -> None:
         self.settings = settings or EditSettings()
         self.space = EditSpace.of(model, self.settings.blocks)
-        if model.num_classes < 2:
+        if class_count(model) < 2:
             raise InvalidInputError("the model has no classification head, so there is no prediction to edit")
-        self.split = SplitViT(model, self.space.blocks[0])
+        self.split = SplitViT(model, self.space.blocks[0], pooled_only=pooled_only)
         self.where: Where | BinaryMask = where if where is not None else FullMask()
         self.base = fingerprint(model)
         if isinstance(self.where, LearnedMask):
@@ -157,12 +162,12 @@ class Editor:
         Returns:
             The trajectory; `succeeded` says whether it worked. An edit that does not work is a result, no error.
         """
-        images, targets = request.batch(self.split.model.num_classes)
+        images, targets = request.batch(class_count(self.split.model))
         tokens = self.split.prefix(images)
         mask = self._mask(tokens, targets)
         course = _Course(self, tokens, targets, mask, evaluate, record)
         succeeded = course.run()
-        info = {
+        info: dict[str, Any] = {
             "targets": targets.tolist(),
             "steps": len(course.losses) - 1,
             "succeeded": succeeded,

@@ -50,7 +50,7 @@ class MaskNetwork(nn.Module):
         matrices, units = space.shape
         self.depth, self.num_heads = depth, heads
         self.tokens = nn.Parameter(torch.zeros(1, matrices, space.width))
-        norm = partial(nn.LayerNorm, eps=1e-6)
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)
         self.blocks = nn.ModuleList(
             Block(space.width, heads, mlp_ratio=1.0, qkv_bias=True, norm_layer=norm) for _ in range(depth)
         )

@@ -47,6 +47,10 @@ class MetaTrainingSettings:
         learning_rate: RMSprop's, with a cosine schedule over `schedule` iterations.
         schedule: Length of the cosine; None for `iterations` (published: 20,000, of which half are run).
         label_steps: Steps on each batch of labels.
+        replay_steps: Further steps an iteration, each on `replay_batch` labels of all iterations so far. Labels
+            depend on the base model and the image alone, never on the hypernetwork, and are what costs time: used
+            once they are wasted (published: 0).
+        replay_batch: Labels a replayed step.
         loss_scale: Factor on the cross-entropy.
         search: How the masks are searched.
         sides: Sides of the CutMix rectangles in patches; None scales the published 3 to 8 of 14.
@@ -62,6 +66,8 @@ class MetaTrainingSettings:
     learning_rate: float = 1e-4
     schedule: int | None = None
     label_steps: int = 4
+    replay_steps: int = 4
+    replay_batch: int = 64
     loss_scale: float = 0.1
     search: SearchSettings = field(default_factory=SearchSettings)
     sides: tuple[int, int] | None = None
@@ -89,7 +95,7 @@ class MetaTrainingSettings:
 
 META_PRESETS: Mapping[str, MetaTrainingSettings] = {
     "corrected": MetaTrainingSettings(),
-    "published": MetaTrainingSettings(schedule=20_000, reach_last=False, pooled_only=False),
+    "published": MetaTrainingSettings(schedule=20_000, reach_last=False, pooled_only=False, replay_steps=0),
 }
 
 
@@ -150,6 +156,7 @@ class MetaTraining:
             torch.manual_seed(settings.seed)
             self.network = MaskNetwork(self.space, depth=settings.depth).to(next(model.parameters()).device)
         self.optimiser = torch.optim.RMSprop(self.network.parameters(), lr=settings.learning_rate)
+        self.memory = _Memory()
         self.identity = {"base": fingerprint(model), "settings": repr(replace(settings, iterations=1))}
 
     def step(self, iteration: int) -> dict[str, float]:
@@ -161,6 +168,7 @@ class MetaTraining:
         start = (torch.rand(shape, generator=generator) * 2 - 1).to(features.device)
         found = search_masks(losses, self.base, self.space, start, self.settings.search)
         predicted, bce = self._teach(features, found.labels, iteration)
+        self._replay(features, found.labels, generator)
         row = {
             "iteration": float(iteration),
             "kl": float(found.losses[-1].mean()),
@@ -204,18 +212,24 @@ class MetaTraining:
         """A few steps of cross-entropy towards the labels; returns the prediction and loss before them."""
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(iteration)
-        first: tuple[Tensor, float] | None = None
-        self.network.train()
+        with torch.no_grad():
+            before = self.network(features, eps=TRAINING_EPS)
         for _ in range(self.settings.label_steps):
-            predicted = self.network(features, eps=TRAINING_EPS)
-            loss = F.binary_cross_entropy(predicted, labels)
-            first = first or (predicted.detach(), float(loss.detach()))
-            self.optimiser.zero_grad()
-            (self.settings.loss_scale * loss).backward()
-            self.optimiser.step()
-        self.network.eval()
-        assert first is not None  # label_steps >= 1
-        return first
+            self._fit(features, labels)
+        return before, float(F.binary_cross_entropy(before, labels))
+
+    def _replay(self, features: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+        if self.settings.replay_steps == 0:
+            return
+        self.memory.add(features, labels)
+        for _ in range(self.settings.replay_steps):
+            self._fit(*self.memory.sample(self.settings.replay_batch, generator, features.device))
+
+    def _fit(self, features: Tensor, labels: Tensor) -> None:
+        loss = F.binary_cross_entropy(self.network(features, eps=TRAINING_EPS), labels)
+        self.optimiser.zero_grad()
+        (self.settings.loss_scale * loss).backward()
+        self.optimiser.step()
 
     def _rate(self, iteration: int) -> float:
         length = self.settings.schedule or self.settings.iterations
@@ -230,6 +244,7 @@ class MetaTraining:
                     "iteration": iteration,
                     "network": self.network.state_dict(),
                     "optimiser": self.optimiser.state_dict(),
+                    "memory": self.memory.state(),
                 },
                 temporary,
             )
@@ -248,7 +263,36 @@ class MetaTraining:
             )
         self.network.load_state_dict(saved["network"])
         self.optimiser.load_state_dict(saved["optimiser"])
+        self.memory = _Memory(*saved["memory"])
         return int(saved["iteration"])
+
+
+class _Memory:
+    """All labels so far, in half precision, and the features they belong to."""
+
+    def __init__(self, features: Tensor | None = None, labels: Tensor | None = None) -> None:
+        self._features = [] if features is None else [features]
+        self._labels = [] if labels is None else [labels]
+
+    def add(self, features: Tensor, labels: Tensor) -> None:
+        self._features.append(features.cpu())
+        self._labels.append(labels.cpu().half())
+
+    def sample(self, count: int, generator: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+        """`count` of the labels, drawn with replacement."""
+        sizes = [len(part) for part in self._features]
+        starts = torch.tensor([0, *sizes]).cumsum(0)
+        chosen = torch.randint(int(starts[-1]), (count,), generator=generator)
+        part = torch.searchsorted(starts, chosen, right=True) - 1
+        where = list(zip(part.tolist(), (chosen - starts[part]).tolist(), strict=True))
+        features = torch.stack([self._features[p][i] for p, i in where])
+        labels = torch.stack([self._labels[p][i] for p, i in where])
+        return features.to(device), labels.float().to(device)
+
+    def state(self) -> tuple[Tensor, ...]:
+        if not self._features:
+            return ()
+        return torch.cat(self._features), torch.cat(self._labels)
 
 
 def describe(settings: MetaTrainingSettings) -> dict[str, Any]:

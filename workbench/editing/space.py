@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +42,13 @@ class EditSpace:
     @classmethod
     def of(cls, model: nn.Module, blocks: Iterable[int] = DEFAULT_BLOCKS) -> EditSpace:
         """The space of a timm ViT; raises `InvalidInputError` for a block the model does not have."""
-        check_vit(model)
-        chosen, depth = tuple(sorted(set(blocks))), len(model.blocks)
+        vit: Any = check_vit(model)
+        chosen, depth = tuple(sorted(set(blocks))), len(vit.blocks)
         if not chosen or chosen[0] < 0 or chosen[-1] >= depth:
             raise InvalidInputError(
                 f"blocks {chosen} must be one or more of 0..{depth - 1} (the model has {depth})"
             )
-        weight = model.blocks[chosen[0]].mlp.fc1.weight
+        weight = vit.blocks[chosen[0]].mlp.fc1.weight
         return cls(blocks=chosen, units=weight.shape[0], width=weight.shape[1])
 
     @property
@@ -77,7 +78,7 @@ class EditSpace:
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The model's own weights at the addresses (no copies), each (out, in)."""
-        return {a: model.get_submodule(a).weight for a in self.addresses}
+        return {a: model.get_parameter(f"{a}.weight") for a in self.addresses}
 
     def gate(self, mask: Tensor, address: str) -> Tensor:
         """The part of a mask (…, matrices, units) that gates one weight, ready to multiply (…, out, in)."""

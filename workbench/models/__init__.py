@@ -1,7 +1,7 @@
 """Vision transformers over timm: loading, checking, and the split into a frozen prefix and an editable tail."""
 
-from workbench.models.loading import ModelCard, check_vit, fingerprint, list_models, load_model, model_card
 from workbench.models.inference import logits_of
+from workbench.models.loading import ModelCard, check_vit, fingerprint, list_models, load_model, model_card
 from workbench.models.preprocessing import normalize
 from workbench.models.split import SplitViT
 
@@ -10,9 +10,9 @@ __all__ = [
     "SplitViT",
     "check_vit",
     "fingerprint",
-    "logits_of",
     "list_models",
     "load_model",
+    "logits_of",
     "model_card",
     "normalize",
 ]

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -127,13 +127,13 @@ def fingerprint(model: nn.Module) -> str:
 
 def build_backbone(num_classes: int = 0) -> VisionTransformer:
     """The default backbone, loaded strictly, with a new untrained head if `num_classes` is not 0."""
-    model = timm.create_model(
+    model: VisionTransformer = timm.create_model(  # type: ignore[assignment]  # create_model promises any Module
         _ARCHITECTURE, pretrained=False, img_size=518, dynamic_img_size=True, num_classes=num_classes
     )
     state = _converted_backbone()
     head = {k: v for k, v in model.state_dict().items() if k.startswith("head.")}
     model.load_state_dict({**state, **head}, strict=True)
-    model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 112, 112), "crop_pct": 1.0}
+    _configure(model, input_size=(3, 112, 112), crop_pct=1.0)
     return model
 
 
@@ -159,7 +159,7 @@ def classifier_from(tensors: dict[str, Tensor], card: Card) -> VisionTransformer
             f"checkpoint {card.name!r} does not fit {_ARCHITECTURE}: {', '.join(wrong[:3])}"
         )
     model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
-    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": names, "num_classes": len(names)}
+    _configure(model, label_names=names, num_classes=len(names))
     return model
 
 
@@ -186,8 +186,13 @@ def _is_vision_transformer(name: str) -> bool:
     return timm.models.model_entrypoint(name.split(".")[0]).__module__ == VisionTransformer.__module__
 
 
-def _frozen(model: VisionTransformer) -> VisionTransformer:
-    return model.eval().requires_grad_(False)
+def _configure(model: Any, **changes: Any) -> None:
+    model.pretrained_cfg = {**model.pretrained_cfg, **changes}
+
+
+def _frozen(model: Any) -> VisionTransformer:
+    frozen: VisionTransformer = model.eval().requires_grad_(False)
+    return frozen
 
 
 _MODELS = (

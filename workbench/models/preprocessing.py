@@ -25,10 +25,15 @@ def normalize(
     return (images - offset) / scale
 
 
+def class_count(model: nn.Module) -> int:
+    """Number of classes of the head; 0 for a model without one."""
+    return int(getattr(model, "num_classes", 0))
+
+
 def class_names(model: nn.Module) -> tuple[str, ...]:
     """Names of the classes, from the model's configuration; ``"class 0"`` and so on where it has none."""
     names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-    count = int(model.num_classes)
+    count = class_count(model)
     return tuple(names) if names and len(names) == count else tuple(f"class {i}" for i in range(count))
 
 

@@ -8,7 +8,7 @@ The tail calls the model's own modules in the model's own order: resuming is bit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,8 +49,9 @@ class SplitViT:
     def __init__(
         self, model: nn.Module, first_block: int, entry: Entry = "mlp", pooled_only: bool = False
     ) -> None:
-        self.model = check_vit(model)
-        depth = len(model.blocks)
+        # timm's modules are untyped: attributes of a VisionTransformer are its own business.
+        self.model: Any = check_vit(model)
+        depth = len(self.model.blocks)
         if not 0 <= first_block < depth:
             raise InvalidInputError(
                 f"first_block {first_block} is outside 0..{depth - 1} (the model has {depth} blocks)"
@@ -127,7 +128,7 @@ class SplitViT:
         if height % patch[0] or width % patch[1]:
             raise InvalidInputError(
                 f"images are {height}x{width} px, which {patch[0]}x{patch[1]} patches do not tile; resize them, "
-                f"for example to {max(1, round(height / patch[0])) * patch[0]}x{max(1, round(width / patch[1])) * patch[1]}"
+                f"for example to {_nearest(height, patch[0])}x{_nearest(width, patch[1])}"
             )
         tokens = model.patch_embed(normalize(model, images))
         tokens = model._pos_embed(tokens)
@@ -142,15 +143,19 @@ class SplitViT:
         return tokens
 
 
-def _reads_prefix_tokens_only(model: nn.Module) -> bool:
+def _nearest(side: int, patch: int) -> int:
+    return max(1, round(side / patch)) * patch
+
+
+def _reads_prefix_tokens_only(model: Any) -> bool:
     return model.global_pool == "token" and getattr(model, "attn_pool", None) is None
 
 
-def _attend(block: nn.Module, tokens: Tensor) -> Tensor:
+def _attend(block: Any, tokens: Tensor) -> Tensor:
     return tokens + block.drop_path1(block.ls1(block.attn(block.norm1(tokens))))
 
 
-def _attend_pooled(block: nn.Module, tokens: Tensor, keep: int) -> Tensor:
+def _attend_pooled(block: Any, tokens: Tensor, keep: int) -> Tensor:
     """Attention of a block for the first `keep` tokens only; they still look at all tokens."""
     attn, normed = block.attn, block.norm1(tokens)
     batch, n, dim = normed.shape
@@ -164,7 +169,7 @@ def _attend_pooled(block: nn.Module, tokens: Tensor, keep: int) -> Tensor:
     return tokens[:, :keep] + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(mixed))))
 
 
-def _feed_forward(block: nn.Module, tokens: Tensor, fc1: Tensor | None, fc2: Tensor | None) -> Tensor:
+def _feed_forward(block: Any, tokens: Tensor, fc1: Tensor | None, fc2: Tensor | None) -> Tensor:
     if fc1 is None and fc2 is None:
         return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
     mlp = block.mlp

@@ -98,8 +98,8 @@ class _Run:
         self.model, self.settings = model, settings
         generator = torch.Generator().manual_seed(settings.seed)
         with torch.no_grad():
-            model.head.weight.normal_(std=0.02, generator=generator)
-            model.head.bias.zero_()
+            model.get_parameter("head.weight").normal_(std=0.02, generator=generator)
+            model.get_parameter("head.bias").zero_()
         self.trained = {n: p for n, p in model.named_parameters() if self._is_trained(n)}
         model.requires_grad_(False)
         for parameter in self.trained.values():

@@ -1,0 +1,155 @@
+"""``workbench train``: make the weights that the package ships, or your own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli._app import out
+
+if TYPE_CHECKING:
+    from workbench.editing import MetaTrainingSettings
+    from workbench.editing.meta_training import ImageSource
+
+app = typer.Typer(no_args_is_help=True, help="Train classifiers and hypernetworks.")
+
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for weights, card, log and state; resumes from it.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+
+
+@app.command()
+def classifier(
+    out_dir: Out = Path("runs/classifier"),
+    method: Annotated[str, typer.Option(help="last-blocks or linear-probe")] = "last-blocks",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over a new view of every drawing.")] = 14,
+    seed: Seed = 0,
+) -> None:
+    """Tune the default backbone on the source emoji styles."""
+    from workbench.checkpoints import Card, save_checkpoint, versions
+    from workbench.data import emoji
+    from workbench.data.emoji_population import source_epoch
+    from workbench.models.loading import build_backbone
+    from workbench.models.tuning import TuningSettings, tune_classifier
+
+    settings = TuningSettings(method=method, epochs=epochs, seed=seed)  # type: ignore[arg-type]  # checked inside
+    model = build_backbone(num_classes=len(emoji.kinds())).eval()
+    began = time.perf_counter()
+    tensors = tune_classifier(
+        model,
+        lambda epoch: source_epoch(epoch, seed),
+        settings,
+        log=out_dir / "training.csv",
+        state=out_dir / "state.pt",
+    )
+    card = Card(
+        name="emoji_vit_s14",
+        kind="classifier",
+        description=f"DINOv2-initialised, saliency-tuned ViT-S/14; {method} tuned on four emoji styles",
+        command=f"workbench train classifier --method {method} --epochs {epochs} --seed {seed}",
+        seed=seed,
+        settings=asdict(settings),
+        extra={"class_names": list(emoji.kinds()), "styles": list(emoji.styles("source"))},
+        versions=versions(),
+        seconds=round(time.perf_counter() - began, 1),
+    )
+    halves = {name: value.half() for name, value in tensors.items()}
+    out.print(f"wrote {save_checkpoint(out_dir / 'classifier-emoji_vit_s14.safetensors', halves, card)}")
+
+
+@app.command()
+def hypernetwork(
+    model: Annotated[
+        str, typer.Option(help="Model whose edits it will guide: a name, see `workbench models`.")
+    ] = ("emoji_vit_s14"),
+    out_dir: Out = Path("runs/hypernetwork"),
+    preset: Annotated[str, typer.Option(help="corrected or published")] = "corrected",
+    iterations: Annotated[int, typer.Option(min=1, help="Batches of CutMix pairs (published: 7000).")] = 7000,
+    pairs: Annotated[int, typer.Option(min=1, help="CutMix pairs a batch.")] = 8,
+    inner_steps: Annotated[int, typer.Option(min=1, help="Weight steps of the mask search.")] = 5,
+    outer_steps: Annotated[int, typer.Option(min=1, help="Mask steps of the mask search.")] = 10,
+    price: Annotated[float, typer.Option(min=0, help="Price of the mask per sample.")] = 1 / 8,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of the hypernetwork.")] = 1e-4,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images to mix, with subfolders; default: the emoji source styles."),
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Meta-train a mask hypernetwork; run again with the same folder to resume."""
+    from workbench.editing import MetaTrainingSettings
+    from workbench.editing.mask_search import SearchSettings
+
+    settings = MetaTrainingSettings.preset(
+        preset,
+        iterations=iterations,
+        pairs=pairs,
+        learning_rate=learning_rate,
+        seed=seed,
+        search=SearchSettings(inner_steps=inner_steps, outer_steps=outer_steps, price=price),
+    )
+    command = (
+        f"workbench train hypernetwork --model {model} --preset {preset} --iterations {iterations} --pairs {pairs} "
+        f"--inner-steps {inner_steps} --outer-steps {outer_steps} --price {price:g} "
+        f"--learning-rate {learning_rate:g} --seed {seed}"
+    )
+    out.print(f"wrote {_train_hypernetwork(model, settings, images, out_dir, command)}")
+
+
+def _train_hypernetwork(
+    name: str, settings: MetaTrainingSettings, images: Path | None, out_dir: Path, command: str
+) -> Path:
+    from workbench.checkpoints import Card, save_checkpoint, versions
+    from workbench.editing import train_hypernetwork
+    from workbench.models import load_model
+
+    model = load_model(name)
+    log = out_dir / "training.csv"
+    source = _image_source(images, settings, model)
+    trained = train_hypernetwork(model, source, settings, log=log, state=out_dir / "state.pt")
+    card = Card(
+        name=Path(name).stem,
+        kind="hypernetwork",
+        description=f"where to edit {name}: masks over the hidden units of blocks {list(settings.blocks)}",
+        command=command,
+        seed=settings.seed,
+        settings=asdict(settings),
+        metrics=_last_rows(log),
+        extra=trained.extra(),
+        versions=versions(),
+        seconds=_seconds(log),
+    )
+    halves = {key: value.half() for key, value in trained.network.state_dict().items()}
+    return save_checkpoint(out_dir / f"hypernetwork-{card.name}.safetensors", halves, card)
+
+
+def _image_source(folder: Path | None, settings: MetaTrainingSettings, model: Any) -> ImageSource:
+    from workbench.data.emoji_population import source_batch
+    from workbench.data.folders import FolderCrops
+    from workbench.models.preprocessing import input_size
+
+    if folder is not None:
+        crops = FolderCrops(folder, input_size(model), settings.seed)
+        return lambda iteration: crops.batch(iteration, 2 * settings.pairs)
+    size = input_size(model)
+    return lambda iteration: source_batch(iteration, 2 * settings.pairs, settings.seed, size)
+
+
+def _last_rows(log: Path, rows: int = 50) -> dict[str, float]:
+    """Means over the last rows of a training log."""
+    import pandas as pd
+
+    tail = pd.read_csv(log).tail(rows)
+    wanted = ["kl", "kl_start", "label_density", "mask_density", "bce", "label_specific", "mask_specific"]
+    return {name: round(float(tail[name].mean()), 6) for name in wanted}
+
+
+def _seconds(log: Path) -> float:
+    import pandas as pd
+
+    return round(float(pd.read_csv(log)["seconds"].sum()), 1)
