@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     began = time.perf_counter()
-    bench = Bench(options.model, options.hypernetwork, options.seed)
+    bench = Bench(options.model, options.hypernetwork, options.rates, options.seed)
     trials = list(all_trials(options.rates))
     bench.run(trials, options.per_group)
     results = summarise(bench.rows(trials, options.per_group), options.seed)
@@ -93,8 +93,12 @@ def all_trials(rates: list[float]) -> Iterator[Trial]:
 class Bench:
     """The groups, the protected images and the rows measured so far."""
 
-    def __init__(self, model: str, hypernetwork: str, seed: int) -> None:
+    def __init__(self, model: str, hypernetwork: str, rates: list[float], seed: int) -> None:
         self.model, self.seed = load_model(model), seed
+        self.editors = {
+            rate: Editor(self.model, settings=EditSettings(learning_rate=rate), pooled_only=True)
+            for rate in rates
+        }
         self.hypernetwork = MaskHypernetwork.load(hypernetwork)
         self.groups: list[FailureGroup] = failure_groups(self.model)
         self.protected: SensitiveSet = sensitive_set(self.model)

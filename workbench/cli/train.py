@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,7 +34,8 @@ def classifier(
     from workbench.checkpoints import Card, save_checkpoint, versions
     from workbench.data import emoji
     from workbench.data.emoji_population import source_epoch
-    from workbench.models.loading import build_backbone
+    from workbench.data.failures import sensitive_listing
+    from workbench.models.loading import build_backbone, classifier_from
     from workbench.models.tuning import TuningSettings, tune_classifier
 
     settings = TuningSettings(method=method, epochs=epochs, seed=seed)  # type: ignore[arg-type]  # checked inside
@@ -59,6 +60,8 @@ def classifier(
         seconds=round(time.perf_counter() - began, 1),
     )
     halves = {name: value.half() for name, value in tensors.items()}
+    trained = classifier_from(halves, card).eval()
+    card = replace(card, extra={**card.extra, "sensitive": sensitive_listing(trained)})
     out.print(f"wrote {save_checkpoint(out_dir / 'classifier-emoji_vit_s14.safetensors', halves, card)}")
 
 

@@ -6,9 +6,11 @@ is computed, so nothing can change.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from numbers import Integral
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +97,10 @@ class EditRequest:
         """
         images = self.images[None] if self.images.ndim == 3 else self.images
         check_images(images)
-        wanted = [self.target] * len(images) if isinstance(self.target, int) else list(self.target)
+        if isinstance(self.target, Integral):
+            wanted = [int(self.target)] * len(images)
+        else:
+            wanted = list(cast(Sequence[int], self.target))
         if len(wanted) != len(images):
             raise InvalidInputError(
                 f"{len(images)} images but {len(wanted)} targets; give one target, or one an image"
@@ -137,13 +142,22 @@ class Editor:
         if class_count(model) < 2:
             raise InvalidInputError("the model has no classification head, so there is no prediction to edit")
         self.split = SplitViT(model, self.space.blocks[0], pooled_only=pooled_only)
-        self.where: Where | BinaryMask = where if where is not None else FullMask()
         self.base = fingerprint(model)
-        if isinstance(self.where, LearnedMask):
-            self._check_space("hypernetwork", self.where.hypernetwork.space)
-            self.where.hypernetwork.check_model(model)
-        elif isinstance(self.where, BinaryMask):
-            self._check_space("mask", self.where.space)
+        self.where: Where | BinaryMask = self._checked(where if where is not None else FullMask())
+
+    def using(self, where: Where | BinaryMask) -> Editor:
+        """An editor of the same model with another way to choose the mask."""
+        other = copy.copy(self)
+        other.where = self._checked(where)
+        return other
+
+    def _checked(self, where: Where | BinaryMask) -> Where | BinaryMask:
+        if isinstance(where, LearnedMask):
+            self._check_space("hypernetwork", where.hypernetwork.space)
+            where.hypernetwork.check_base(self.base)
+        elif isinstance(where, BinaryMask):
+            self._check_space("mask", where.space)
+        return where
 
     def _check_space(self, what: str, space: EditSpace) -> None:
         if space != self.space:

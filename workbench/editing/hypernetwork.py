@@ -134,10 +134,12 @@ class MaskHypernetwork:
 
     def check_model(self, model: nn.Module) -> None:
         """Raise `CheckpointError` unless `model` is the one this hypernetwork was trained on."""
-        if self.base is None:
-            return
-        found = fingerprint(model)
-        if found != self.base:
+        if self.base is not None:
+            self.check_base(fingerprint(model))
+
+    def check_base(self, found: str) -> None:
+        """Raise `CheckpointError` unless `found` is the fingerprint of the model it was trained on."""
+        if self.base is not None and found != self.base:
             raise CheckpointError(
                 f"this hypernetwork was trained on a model with fingerprint {self.base[:12]}…, the model given has "
                 f"{found[:12]}…; load the model it belongs to, or train one: workbench train hypernetwork --model NAME"

@@ -22,5 +22,5 @@ def logits_of(
         >>> logits_of(model, images).softmax(dim=1).argmax(dim=1)
     """
     check_images(images)
-    with torch.inference_mode():
-        return torch.cat([model(normalize(model, chunk)) for chunk in images.split(batch_size)]).clone()
+    with torch.no_grad():
+        return torch.cat([model(normalize(model, chunk)) for chunk in images.split(batch_size)])

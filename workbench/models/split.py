@@ -106,9 +106,15 @@ class SplitViT:
         return self.model.norm(tokens)
 
     def class_token(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
-        """The class token after the final norm, from the unedited tail and without gradient."""
+        """The class token after the final norm, from the unedited tail and without gradient.
+
+        For a model without a class token: what its head reads in its place, the pooled patches.
+        """
         with torch.no_grad():
-            return self.tail_tokens(tokens)[:, 0]
+            found = self.tail_tokens(tokens)
+            if self.model.cls_token is None:
+                return self.model.forward_head(found, pre_logits=True)
+            return found[:, 0]
 
     def __call__(
         self, images: Float[Tensor, "batch 3 height width"], weights: Weights | None = None
@@ -129,6 +135,12 @@ class SplitViT:
             raise InvalidInputError(
                 f"images are {height}x{width} px, which {patch[0]}x{patch[1]} patches do not tile; resize them, "
                 f"for example to {_nearest(height, patch[0])}x{_nearest(width, patch[1])}"
+            )
+        size = model.patch_embed.img_size
+        if model.patch_embed.strict_img_size and (height, width) != tuple(size):
+            raise InvalidInputError(
+                f"images are {height}x{width} px, but this model takes {size[0]}x{size[1]} only; resize them, or "
+                "create the model with dynamic_img_size=True"
             )
         tokens = model.patch_embed(normalize(model, images))
         tokens = model._pos_embed(tokens)
