@@ -1,0 +1,103 @@
+"""Shared by all tests: no network unless a test is marked for it, and small real vision transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: A test without the `network` mark may talk to this machine only (notebook kernels, local servers).
+LOCAL_HOSTS = ["127.0.0.1", "::1", "localhost"]
+
+#: Classes of the small models.
+CLASSES = ("bird", "boat", "chair", "drum", "fern", "kite", "moth")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("network") is None:
+            item.add_marker(pytest.mark.allow_hosts(LOCAL_HOSTS))
+
+
+@pytest.fixture(scope="session")
+def make_vit() -> Callable[..., nn.Module]:
+    """Builds a small timm ViT with seeded weights, large enough that predictions differ between images.
+
+    Keywords go to timm's `VisionTransformer`: 5 blocks of width 48 on 32 px in 8 px patches unless told otherwise.
+    Other keywords give other sizes, register tokens, pooling: nothing in the package may count on one of them.
+    """
+
+    def build(seed: int = 0, **changes: Any) -> nn.Module:
+        import workbench._compat
+
+        workbench._compat.ensure_torchvision_imports()
+        from timm.models.vision_transformer import VisionTransformer
+
+        sizes = {
+            "img_size": 32,
+            "patch_size": 8,
+            "embed_dim": 48,
+            "depth": 5,
+            "num_heads": 4,
+            "num_classes": len(CLASSES),
+        }
+        model = VisionTransformer(**{**sizes, **changes})
+        _fill(model, seed)
+        half = (0.5, 0.5, 0.5)
+        names = CLASSES if model.num_classes == len(CLASSES) else None
+        model.pretrained_cfg = {
+            "input_size": (3, *model.patch_embed.img_size),
+            "mean": half,
+            "std": half,
+            "label_names": names,
+        }
+        return model.eval().requires_grad_(False)
+
+    return build
+
+
+def _fill(model: nn.Module, seed: int) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            noise = torch.randn(value.shape, generator=generator)
+            if name.endswith("gamma") or ("norm" in name and name.endswith("weight")):
+                value.copy_(1 + 0.1 * noise)
+            elif value.ndim >= 2 and name.endswith("weight"):
+                value.copy_(1.6 * noise / value[0].numel() ** 0.5)
+            else:
+                value.copy_(0.05 * noise)
+
+
+@pytest.fixture
+def vit(make_vit: Callable[..., nn.Module]) -> nn.Module:
+    """A small ViT of seven classes, new for every test."""
+    return make_vit()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Twelve images for `vit`, in [0, 1]: coarse coloured noise, so that predictions differ."""
+    return make_images(12)
+
+
+def make_images(count: int, height: int = 32, width: int = 32, seed: int = 0) -> Tensor:
+    import torch
+    import torch.nn.functional as F
+
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 4, 4, generator=generator)
+    fine = torch.rand(count, 3, height, width, generator=generator)
+    return 0.8 * F.interpolate(coarse, size=(height, width), mode="bilinear") + 0.2 * fine
+
+
+@pytest.fixture(scope="session")
+def image_maker() -> Callable[..., Tensor]:
+    """`make_images(count, height=32, width=32, seed=0)`: images for models of other sizes."""
+    return make_images
