@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+import workbench  # noqa: F401  first of all: from here on torchvision, hence timm, imports beside a CPU-only torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,9 +35,6 @@ def make_vit() -> Callable[..., nn.Module]:
     """
 
     def build(seed: int = 0, **changes: Any) -> nn.Module:
-        import workbench._compat
-
-        workbench._compat.ensure_torchvision_imports()
         from timm.models.vision_transformer import VisionTransformer
 
         sizes = {
@@ -101,3 +101,25 @@ def make_images(count: int, height: int = 32, width: int = 32, seed: int = 0) ->
 def image_maker() -> Callable[..., Tensor]:
     """`make_images(count, height=32, width=32, seed=0)`: images for models of other sizes."""
     return make_images
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data cache with nothing in it."""
+    folder = tmp_path / "data-cache"
+    monkeypatch.setenv("WORKBENCH_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def require_data() -> Callable[..., None]:
+    """Skips a test, with the reason, unless the manifest's entries of these names have been fetched."""
+
+    def require(*names: str) -> None:
+        from workbench.data import status
+
+        missing = [name for name in names if status(name) != "present"]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}, fetched first by: workbench data fetch --default")
+
+    return require
