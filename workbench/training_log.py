@@ -45,7 +45,7 @@ class TrainingLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             if new:
                 writer.writerow(row)
             writer.writerow(f"{value:.6g}" for value in row.values())

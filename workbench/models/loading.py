@@ -78,7 +78,7 @@ def load_model(name: str) -> VisionTransformer:
     own = {card.name: card for card in _MODELS}
     if name in own:
         return _frozen(own[name].build())
-    if not timm.is_model(name.split(".")[0]) or not _is_vision_transformer(name):
+    if not _is_vision_transformer(name):
         near = [*own, *timm.list_models("vit_*", pretrained=True)]
         raise UnknownNameError("model", name, near, hint="`workbench models` lists them")
     try:
@@ -154,6 +154,7 @@ def classifier_from(tensors: dict[str, Tensor], card: Card) -> VisionTransformer
     model = build_backbone(num_classes=len(names))
     known = model.state_dict()
     wrong = [k for k, v in tensors.items() if k not in known or known[k].shape != v.shape]
+    wrong += [k for k in ("head.weight", "head.bias") if k not in tensors]  # they would stay random
     if wrong:
         raise CheckpointError(
             f"checkpoint {card.name!r} does not fit {_ARCHITECTURE}: {', '.join(wrong[:3])}"
@@ -183,7 +184,10 @@ def _converted_path(source: Path) -> Path:
 
 
 def _is_vision_transformer(name: str) -> bool:
-    return timm.models.model_entrypoint(name.split(".")[0]).__module__ == VisionTransformer.__module__
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture) or (tag and not timm.models.is_model_pretrained(name)):
+        return False
+    return timm.models.model_entrypoint(architecture).__module__ == VisionTransformer.__module__
 
 
 def _configure(model: Any, **changes: Any) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench.errors import InvalidInputError, TrainingDivergedError
+from workbench.errors import CheckpointError, InvalidInputError, TrainingDivergedError
 from workbench.files import atomic_path
 from workbench.models.preprocessing import normalize
 from workbench.training_log import TrainingLog
@@ -80,6 +81,7 @@ def tune_classifier(
 
     Raises:
         TrainingDivergedError: the loss is not finite; the message names epoch and step.
+        CheckpointError: the state file is damaged, or belongs to another model or other settings.
     """
     run = _Run(model, settings)
     start = run.load(state)
@@ -108,6 +110,7 @@ class _Run:
         self.optimiser = torch.optim.AdamW(self._groups())
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.steps = 0
+        self.identity = repr(replace(settings, epochs=1))
 
     def _is_trained(self, name: str) -> bool:
         if name.startswith("head."):
@@ -182,6 +185,7 @@ class _Run:
         with atomic_path(path) as temporary:
             torch.save(
                 {
+                    "settings": self.identity,
                     "epoch": epoch,
                     "steps": self.steps,
                     "weights": {n: p.detach() for n, p in self.trained.items()},
@@ -194,7 +198,16 @@ class _Run:
     def load(self, path: Path | None) -> int:
         if path is None or not path.exists():
             return 0
-        saved = torch.load(path, weights_only=True)
+        try:
+            saved = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
+            raise CheckpointError(
+                f"{path} is not a complete training state; delete it to start anew: {error}"
+            ) from error
+        if saved.get("settings") != self.identity or saved["weights"].keys() != self.trained.keys():
+            raise CheckpointError(
+                f"{path} belongs to another model or other settings; delete it to start anew, or choose another file"
+            )
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(saved["weights"][name])
