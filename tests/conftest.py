@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 import workbench  # noqa: F401  first of all: from here on torchvision, hence timm, imports beside a CPU-only torch
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 #: A test without the `network` mark may talk to this machine only (notebook kernels, local servers).
 LOCAL_HOSTS = ["127.0.0.1", "::1", "localhost"]
+
+# The same examples everywhere, and no time limit on machines that are busy.
+settings.register_profile("workbench", deadline=None, derandomize=True)
+settings.load_profile("workbench")
 
 #: Classes of the small models.
 CLASSES = ("bird", "boat", "chair", "drum", "fern", "kite", "moth")

@@ -29,7 +29,7 @@ class UnknownNameError(WorkbenchError, KeyError):
         shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
         text = f"unknown {kind} {given!r}{near} Known: {shown or 'none'}"
         self.message = f"{text}. {hint}" if hint else text
-        super().__init__(self.message)
+        super().__init__(kind, given, names, hint)  # so that pickle can make it again
 
     def __str__(self) -> str:  # KeyError would print the repr
         return self.message

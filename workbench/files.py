@@ -38,6 +38,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)  # mkstemp makes files private; results are meant to be shared
         temporary.replace(target)
+    except WorkbenchError:  # some are OSErrors too, and say what is wrong already
+        raise
     except OSError as error:
         raise _explain(error, target) from error
     finally:

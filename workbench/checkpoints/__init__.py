@@ -88,7 +88,7 @@ def read_card(path: Path) -> Card:
         raise CheckpointError(
             f"no card at {path}: a checkpoint is a .safetensors file with a .json card beside it"
         ) from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint card: {error}") from error
 
 
@@ -101,7 +101,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"no file at {path}; give the path of a .safetensors file") from None
-    except (SafetensorError, IsADirectoryError) as error:
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
     bad = [
         name
