@@ -121,13 +121,14 @@ class Edit:
             CheckpointError: the edit was made on another model, or the model has been changed since.
         """
         self.check_model(model)
+        edited = self.weights(model)  # all of them first: an edit that does not fit changes nothing
         originals = {}
         with torch.no_grad():
             for address, change in self.changes.items():
                 weight = _weight(model, address)
                 index = change.index.to(weight.device)
                 originals[address] = weight.index_select(change.axis, index).clone()
-                weight.copy_(change.added_to(weight))
+                weight.copy_(edited[address])
         return AppliedEdit(self, model, originals)
 
     def check_model(self, model: nn.Module) -> None:
@@ -140,9 +141,19 @@ class Edit:
             )
 
     def save(self, path: str | Path) -> Path:
-        """Write a safetensors file, atomically; it holds the changes, the base's fingerprint and the info."""
+        """Write a safetensors file, atomically; it holds the changes, the base's fingerprint and the info.
+
+        Raises:
+            CheckpointError: the changes are not finite, as after an edit that diverged.
+        """
         from safetensors.torch import save_file
 
+        bad = [a for a, change in self.changes.items() if not torch.isfinite(change.delta).all()]
+        if bad:
+            raise CheckpointError(
+                f"the edit holds values that are not finite in {', '.join(bad[:3])}: it is not saved; edit again with "
+                "a lower learning rate"
+            )
         tensors: dict[str, Tensor] = {}
         for address, change in self.changes.items():
             tensors[f"{address}.index"] = change.index.contiguous()
@@ -174,11 +185,14 @@ class Edit:
             raise CheckpointError(
                 f"{path} is a safetensors file but not an edit (format {header.get('format')!r})"
             )
-        changes = {
-            a: Change(axis, tensors[f"{a}.index"], tensors[f"{a}.delta"])
-            for a, axis in json.loads(header["axes"]).items()
-        }
-        return cls(header["base"], changes, json.loads(header["info"]))
+        try:
+            changes = {
+                a: Change(axis, tensors[f"{a}.index"], tensors[f"{a}.delta"])
+                for a, axis in json.loads(header["axes"]).items()
+            }
+            return cls(header["base"], changes, json.loads(header["info"]))
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"{path} is a damaged edit: {error} is missing or wrong in it") from error
 
 
 @dataclass(frozen=True)
