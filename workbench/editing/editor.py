@@ -52,7 +52,7 @@ class EditSettings:
     preset: str = "corrected"
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
+        if not self.learning_rate > 0:
             raise InvalidInputError(
                 f"learning_rate is {self.learning_rate}; it must be above 0, for example 2e-5"
             )
