@@ -10,9 +10,6 @@ from torch import Tensor
 from workbench.data import emoji
 from workbench.data.views import ViewSettings, augmented_views
 
-#: Views that a classifier is tuned on: colours may turn a little and fade, so that it looks at shapes as well.
-TRAINING_VIEWS = ViewSettings(hue=0.1, fade=0.2)
-
 
 def classified() -> np.ndarray:
     """Indices of the concepts that belong to a kind, increasing."""
@@ -20,7 +17,7 @@ def classified() -> np.ndarray:
 
 
 def source_epoch(
-    epoch: int, seed: int = 0, settings: ViewSettings = TRAINING_VIEWS
+    epoch: int, seed: int = 0, settings: ViewSettings | None = None
 ) -> tuple[Float[Tensor, "images 3 size size"], Int[Tensor, " images"]]:
     """One new view of every drawing of the source styles, with its class; a pure function of epoch and seed."""
     concepts = classified()

@@ -27,8 +27,6 @@ class ViewSettings:
         shift: Largest shift as a fraction of the image side, either way.
         mirror: Probability of a left-right flip.
         plain: Probability of a plain white background; the rest are coloured, half of those textured.
-        hue: Largest turn of the drawing's colours as a fraction of the colour circle (0 leaves them alone).
-        fade: Probability of losing all or part of the saturation.
     """
 
     scale: tuple[float, float] = (0.6, 1.1)
@@ -36,14 +34,12 @@ class ViewSettings:
     shift: float = 0.12
     mirror: float = 0.5
     plain: float = 0.3
-    hue: float = 0.0
-    fade: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.scale
         if not 0 < low <= high:
             raise InvalidInputError(f"scale {self.scale} must be 0 < low <= high, for example (0.6, 1.1)")
-        for name in ("mirror", "plain", "fade"):
+        for name in ("mirror", "plain"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(
                     f"{name} {getattr(self, name)} is a probability and must be in [0, 1]"
@@ -63,8 +59,6 @@ def augmented_views(
     generator = torch.Generator().manual_seed(seed)
     rgba = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
     colour, alpha = rgba[:, :3], rgba[:, 3:]
-    if settings.hue > 0 or settings.fade > 0:
-        colour = _recolour(colour, settings, generator)
     # Colours are warped premultiplied, so that nothing bleeds in from the transparent surround.
     warped = _warp(torch.cat([colour * alpha, alpha], dim=1), settings, generator)
     colour, alpha = warped[:, :3], warped[:, 3:]
@@ -101,19 +95,3 @@ def _backgrounds(n: int, size: int, settings: ViewSettings, generator: torch.Gen
     background = colour * (1 - strength) + texture * strength
     plain = (torch.rand(n, generator=generator) < settings.plain).view(n, 1, 1, 1)
     return torch.where(plain, torch.ones_like(background), background)
-
-
-def _recolour(colour: Tensor, settings: ViewSettings, generator: torch.Generator) -> Tensor:
-    """Turn hues about the grey axis and fade some drawings towards grey."""
-    n = len(colour)
-    angle = _uniform(generator, n, -settings.hue, settings.hue) * 2 * torch.pi
-    cos, sin = torch.cos(angle).view(n, 1, 1), torch.sin(angle).view(n, 1, 1)
-    grey_axis = torch.full((3, 3), 1 / 3)
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
-    rotation = cos * torch.eye(3) + (1 - cos) * grey_axis + sin * cross
-    turned = torch.einsum("nij,njhw->nihw", rotation, colour)
-    keep = torch.where(
-        torch.rand(n, generator=generator) < settings.fade, torch.rand(n, generator=generator), torch.ones(n)
-    ).view(n, 1, 1, 1)
-    grey = turned.mean(dim=1, keepdim=True)
-    return (turned * keep + grey * (1 - keep)).clamp(0, 1)

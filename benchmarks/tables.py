@@ -1,0 +1,137 @@
+"""Draw the README's tables from results/: no number there is typed by hand.
+
+    python -m benchmarks.tables [--check]
+
+Each table stands between ``<!-- table:NAME -->`` and ``<!-- end -->``. With --check nothing is written and the exit
+status is 1 where the README differs from what the results say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS
+from workbench.files import write_text
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def main() -> None:
+    """Fill in the README, or check that it is filled in."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    check = parser.parse_args().check
+    text = README.read_text(encoding="utf-8")
+    filled = fill(text)
+    if filled == text:
+        print("README.md agrees with results/")
+    elif check:
+        sys.exit("README.md differs from results/; run: python -m benchmarks.tables")
+    else:
+        print(f"wrote {write_text(README, filled)}")
+
+
+def fill(text: str) -> str:
+    """The text with every marked table drawn anew."""
+    pattern = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+    return pattern.sub(lambda m: f"{m[1]}\n{TABLES[m[2]]()}\n\n{m[3]}", text)
+
+
+def _read(name: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return record
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _estimate(mean: float, interval: Sequence[float]) -> str:
+    return f"{mean:.3f} ({interval[0]:.3f}–{interval[1]:.3f})"
+
+
+def _accuracy() -> str:
+    record = _read("base_classifier")
+    rows = [
+        [
+            style,
+            found["role"],
+            *(_estimate(found[k]["mean"], found[k]["interval"]) for k in ("drawings", "views")),
+        ]
+        for style, found in record["results"]["accuracy"].items()
+    ]
+    return _table(["style", "part", "drawings", "new views"], rows) + _source(record)
+
+
+def _levels() -> str:
+    record = _read("base_classifier")
+    shifts = ("openmoji", "emojione-monotone", "fluent-emoji-high-contrast")
+    rows = [
+        [
+            name,
+            str(found["classes"]),
+            f"{found['held_out_mean']:.3f}",
+            *(f"{found['shift'][s]:.3f}" for s in shifts),
+        ]
+        for name, found in record["results"]["label_levels"].items()
+    ]
+    return _table(["labels", "classes", "held-out colour style", *shifts], rows) + _source(record)
+
+
+def _editing() -> str:
+    record = _read("editing_quality")
+    results = record["results"]
+    rate = _main_rate(results["overall"])
+    cells = [c for c in results["overall"] if c["rate"] == rate]
+    rows = [
+        [
+            f"{cell['density']:g}",
+            cell["method"],
+            *(_estimate(cell[k], cell[f"{k}_interval"]) for k in ("sr", "gr", "lr")),
+            f"{cell['steps']:.1f}",
+        ]
+        for cell in sorted(cells, key=lambda c: (-c["density"], c["method"]))
+    ]
+    note = f"\n\n{results['edits']} edits in {results['groups']} failure groups, learning rate {rate:g}."
+    return _table(["density", "mask", "SR", "GR", "LR", "steps"], rows) + note + _source(record)
+
+
+def _difference() -> str:
+    record = _read("editing_quality")
+    rows = [
+        [f"{d['density']:g}", f"{d['rate']:g}", *(_estimate(d[k], d[f"{k}_interval"]) for k in ("gr", "lr"))]
+        for d in sorted(record["results"]["learned_minus_random"], key=lambda d: (-d["rate"], -d["density"]))
+    ]
+    return _table(["density", "learning rate", "GR gained", "LR gained"], rows) + _source(record)
+
+
+def _main_rate(cells: Sequence[dict[str, Any]]) -> float:
+    """The published learning rate where it was measured, else the largest."""
+    rates = {c["rate"] for c in cells}
+    return 2e-5 if 2e-5 in rates else max(rates)
+
+
+def _source(record: dict[str, Any]) -> str:
+    origin = f"seed {record['seed']}, {record['date']}, torch {record['versions']['torch']}"
+    return f"\n\n<sub>`{record['command']}`, {origin}</sub>"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "accuracy": _accuracy,
+    "levels": _levels,
+    "editing": _editing,
+    "difference": _difference,
+}
+
+
+if __name__ == "__main__":
+    main()
