@@ -99,15 +99,19 @@ class MaskHypernetwork:
             CheckpointError: the file is damaged or of another kind.
         """
         tensors, card = load_checkpoint("hypernetwork", name_or_path)
-        space = EditSpace(tuple(card.extra["blocks"]), card.extra["units"], card.extra["width"])
-        network = MaskNetwork(space, depth=card.extra["depth"], heads=card.extra["heads"])
+        try:
+            space = EditSpace(tuple(card.extra["blocks"]), card.extra["units"], card.extra["width"])
+            network = MaskNetwork(space, depth=card.extra["depth"], heads=card.extra["heads"])
+            base = card.extra["base"]
+        except KeyError as error:
+            raise CheckpointError(f"the card of hypernetwork {name_or_path} lacks {error}") from None
         try:
             network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=True)
         except RuntimeError as error:
             raise CheckpointError(
                 f"hypernetwork {name_or_path} does not fit its own card: {error}"
             ) from error
-        return cls(network, space, card.extra["base"], card)
+        return cls(network, space, base, card)
 
     def __call__(
         self, model: nn.Module, images: Float[Tensor, "... 3 height width"], split: SplitViT | None = None
