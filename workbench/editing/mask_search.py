@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.editing.space import EditSpace
+from workbench.errors import InvalidInputError
 
 Inner = Literal["first_order", "full"]
 Stacked = dict[str, Tensor]
@@ -50,6 +51,13 @@ class SearchSettings:
     outer_rate: float = 0.1
     price: float = 1 / 8
     inner: Inner = "first_order"
+
+    def __post_init__(self) -> None:
+        for name in ("inner_steps", "outer_steps"):
+            if getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.inner not in ("first_order", "full"):
+            raise InvalidInputError(f"inner {self.inner!r} is neither 'first_order' nor 'full'")
 
 
 @dataclass(frozen=True)
