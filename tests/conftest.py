@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,3 +129,32 @@ def require_data() -> Callable[..., None]:
             pytest.skip(f"needs {', '.join(missing)}, fetched first by: workbench data fetch --default")
 
     return require
+
+
+@pytest.fixture
+def tiny_emoji(
+    tmp_path_factory: pytest.TempPathFactory, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ModuleType]:
+    """The emoji data module over nine small sets (`tiny_emoji.py`) instead of the fetched ones."""
+    import tiny_emoji as sets
+
+    from workbench.data import emoji, failures
+
+    root = tmp_path_factory.mktemp("emoji")
+    sets.write(root)
+    monkeypatch.setattr(emoji, "locate", lambda name: root / name)
+    cached = (emoji.concepts, emoji.kinds, emoji.labels, emoji._read_json, failures._cached_logits)
+    for function in cached:
+        function.cache_clear()
+    yield emoji
+    for function in cached:
+        function.cache_clear()
+
+
+@pytest.fixture
+def emoji_vit(tiny_emoji: ModuleType, make_vit: Callable[..., nn.Module]) -> nn.Module:
+    """A small classifier of the tiny emoji kinds, untrained: right on some drawings and wrong on most."""
+    kinds = tiny_emoji.kinds()
+    model = make_vit(img_size=tiny_emoji.DEFAULT_SIZE, patch_size=28, num_classes=len(kinds))
+    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": kinds}
+    return model

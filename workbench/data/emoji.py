@@ -84,7 +84,7 @@ def concepts() -> pd.DataFrame:
     """One row a concept, sorted by name; the row number is the concept's index everywhere.
 
     Columns: ``concept`` (``"red-apple"``), ``hexcode`` (``"1f34e"``), ``group``, ``subgroup`` (Unicode's), and
-    ``kind`` (the class, or None for concepts that belong to no visual kind).
+    ``kind`` (the class; missing for concepts that belong to no visual kind).
 
     Raises:
         MissingDataError: the sets are not in the cache; the message says what to type.
