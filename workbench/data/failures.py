@@ -259,7 +259,7 @@ def _draw(listed: dict[str, Any]) -> SensitiveSet:
     images = torch.empty(len(table), 3, emoji.DEFAULT_SIZE, emoji.DEFAULT_SIZE)
     for (style, seed), rows in table.groupby(["style", "view"], sort=False):
         views = augmented_views(emoji.drawings(str(style))[classified()], cast(int, seed))
-        images[rows.index.to_numpy()] = views[[position[c] for c in rows["concept"]]]
+        images[rows.index.tolist()] = views[[position[c] for c in rows["concept"]]]
     return SensitiveSet(images, table, listed["gap"])
 
 

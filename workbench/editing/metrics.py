@@ -110,7 +110,14 @@ class EvaluationSet:
             targets: Their right classes, (n,).
             edited: Position of the edited image in the group, or None.
             protected: Images whose predictions should stay, (m, 3, H, W); may be empty.
+
+        Raises:
+            InvalidInputError: not one target an image, or images that are not ones.
         """
+        if len(targets) != len(group):
+            raise InvalidInputError(
+                f"the group has {len(group)} images but {len(targets)} targets; give one target an image"
+            )
         tokens = _prefix(split, protected)
         return cls(
             _prefix(split, group),
