@@ -15,7 +15,6 @@ from workbench.figures._pictures import (
     check_count,
     picture_axes,
     png_uri,
-    square,
     wrapped,
 )
 from workbench.figures._sheet import Sheet
@@ -53,7 +52,6 @@ class NeighbourRow:
         pitch = 1.42
         bottom = top + self.height - _HEADING
         panel = sheet.panel((0, 1), (top, bottom), self.heading, picture_axes(_COLUMNS, self.lines * pitch))
-        square(panel)
         for i, (uri, caption, well) in enumerate(zip(self.uris, self.captions, self.well, strict=True)):
             x, y = i % _COLUMNS, i // _COLUMNS * pitch
             colour = RIGHT if well else WRONG

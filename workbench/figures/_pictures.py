@@ -13,7 +13,7 @@ from PIL import Image
 
 from workbench.errors import InvalidInputError
 from workbench.figures._sheet import Axes, Panel
-from workbench.figures._theme import LINE, SMALL
+from workbench.figures._theme import LINE
 
 
 def pixels(image: Any) -> np.ndarray:
@@ -58,6 +58,7 @@ def picture_axes(columns: float, rows: float) -> Axes:
     return Axes(
         {**bare, "range": [0, columns], "constraintoward": "left"},
         {**bare, "range": [rows, 0], "constraintoward": "top"},
+        square=True,
     )
 
 
@@ -65,29 +66,19 @@ def add_picture(
     panel: Panel, uri: str, x: float, y: float, size: float = 0.92, border: str = LINE, width: float = 1
 ) -> None:
     """Put a picture into the cell whose upper left corner is (x, y), with a border."""
-    panel.figure.add_layout_image(
-        source=uri, x=x, y=y, sizex=size, sizey=size, xref=panel.x, yref=panel.y, sizing="contain",
-        xanchor="left", yanchor="top", layer="below",
-    )  # fmt: skip
-    panel.box(x, y, x + size, y + size, line={"color": border, "width": width})
+    panel.picture(uri, x, y, size)
+    panel.box(x, y, x + size, y + size, color=border, width=width)
 
 
 def add_caption(panel: Panel, text: str, x: float, y: float, size: float = 0.92, **style: Any) -> None:
     """A small text under the cell whose upper left corner is (x, y)."""
-    style = {"font": {"size": SMALL}, "yshift": -2, **style}
-    panel.text(text, x + size / 2, y + size, yanchor="top", **style)
+    panel.text(text, x + size / 2, y + size, yanchor="top", yshift=-2, **style)
 
 
 def add_badge(panel: Panel, text: str, x: float, y: float, size: float, colour: str) -> None:
     """A small sign in the upper right corner of a picture, so that its border's colour is not the only sign."""
     style = {"bgcolor": colour, "font": {"size": 10, "color": "#ffffff"}, "borderpad": 1}
     panel.text(text, x + size, y, xanchor="right", yanchor="top", **style)
-
-
-def square(panel: Panel) -> None:
-    """Keep the cells of a panel square whatever the width of the page."""
-    number = "" if panel.number == 1 else str(panel.number)
-    panel.figure.layout[f"yaxis{number}"].update(scaleanchor=panel.x, scaleratio=1)
 
 
 def wrapped(text: str, width: int = 18) -> str:

@@ -1,6 +1,7 @@
 """A figure of several panels, each with axes of its own, placed by hand.
 
-Columns are fractions of the width, which follows the page; rows are pixels, because the height is fixed.
+Columns are fractions of the width, which follows the page; rows are pixels, because the height is fixed. Parts are
+collected as plain values and handed to plotly once: adding them to a figure one at a time is quadratic.
 """
 
 from __future__ import annotations
@@ -15,17 +16,24 @@ from workbench.figures._theme import SMALL, TEMPLATE, title_text
 
 
 class Axes(NamedTuple):
-    """Settings of a panel's horizontal and vertical axis, in plotly's words."""
+    """Settings of a panel's horizontal and vertical axis, in plotly's words.
+
+    Args:
+        x: Horizontal.
+        y: Vertical.
+        square: Keep a unit as long on one as on the other, whatever the width of the page.
+    """
 
     x: Mapping[str, Any] = {}
     y: Mapping[str, Any] = {}
+    square: bool = False
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes of a figure."""
+    """One pair of axes of a sheet."""
 
-    figure: go.Figure
+    sheet: Sheet
     number: int
 
     @property
@@ -41,44 +49,34 @@ class Panel:
     def draw(self, trace: Any) -> None:
         """Put a trace on these axes."""
         trace.update(xaxis=self.x, yaxis=self.y)
-        self.figure.add_trace(trace)
+        self.sheet.traces.append(trace)
 
     def text(self, text: str, x: Any, y: Any, **style: Any) -> None:
         """A note at data coordinates."""
-        style = {"showarrow": False, "font": {"size": SMALL}, **style}
-        self.figure.add_annotation({"text": text, "x": x, "y": y, "xref": self.x, "yref": self.y, **style})
+        place = {"text": text, "x": x, "y": y, "xref": self.x, "yref": self.y, "showarrow": False}
+        self.sheet.annotations.append({**place, "font": {"size": SMALL}, **style})
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, **style: Any) -> None:
+    def picture(self, uri: str, x: float, y: float, size: float) -> None:
+        """A picture with its upper left corner at data coordinates."""
+        place = {"x": x, "y": y, "sizex": size, "sizey": size, "xref": self.x, "yref": self.y}
+        style = {"xanchor": "left", "yanchor": "top", "sizing": "contain", "layer": "below"}
+        self.sheet.images.append({"source": uri, **place, **style})
+
+    def box(self, x0: float, y0: float, x1: float, y1: float, **line: Any) -> None:
         """A rectangle at data coordinates."""
-        self.figure.add_shape(type="rect", x0=x0, y0=y0, x1=x1, y1=y1, xref=self.x, yref=self.y, **style)
+        self._shape("rect", (x0, x1), (y0, y1), line=line)
 
     def line_across(self, y: float, **line: Any) -> None:
         """A horizontal line at a data value, from edge to edge."""
-        self.figure.add_shape(
-            type="line",
-            x0=0,
-            x1=1,
-            y0=y,
-            y1=y,
-            xref=f"{self.x} domain",
-            yref=self.y,
-            line=line,
-            layer="below",
-        )
+        self._shape("line", (0, 1), (y, y), line=line, xref=f"{self.x} domain", layer="below")
 
     def line_down(self, x: float, **line: Any) -> None:
         """A vertical line at a data value, from edge to edge."""
-        self.figure.add_shape(
-            type="line",
-            x0=x,
-            x1=x,
-            y0=0,
-            y1=1,
-            xref=self.x,
-            yref=f"{self.y} domain",
-            line=line,
-            layer="below",
-        )
+        self._shape("line", (x, x), (0, 1), line=line, yref=f"{self.y} domain", layer="below")
+
+    def _shape(self, kind: str, x: tuple[float, float], y: tuple[float, float], **style: Any) -> None:
+        place = {"x0": x[0], "x1": x[1], "y0": y[0], "y1": y[1], "xref": self.x, "yref": self.y}
+        self.sheet.shapes.append({"type": kind, **place, **style})
 
 
 class Sheet:
@@ -92,12 +90,16 @@ class Sheet:
     """
 
     def __init__(self, height: int, title: str = "", note: str = "", **margin: int) -> None:
-        self.margin = {"l": 56, "r": 16, "t": 56, "b": 44, **margin}
-        self.inner = height - self.margin["t"] - self.margin["b"]
+        margin = {"l": 56, "r": 16, "t": 56, "b": 44, **margin}
+        self.inner = height - margin["t"] - margin["b"]
         self.count = 0
-        self.figure = go.Figure(layout={"template": TEMPLATE, "height": height, "margin": self.margin})
+        self.traces: list[Any] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.shapes: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
+        self.layout: dict[str, Any] = {"template": TEMPLATE, "height": height, "margin": margin}
         if title:
-            self.figure.update_layout(title_text=title_text(title, note))
+            self.layout["title"] = {"text": title_text(title, note)}
 
     def panel(
         self,
@@ -116,22 +118,27 @@ class Sheet:
         """
         axes = axes or Axes()
         self.count += 1
-        panel = Panel(self.figure, self.count)
+        panel = Panel(self, self.count)
         top, bottom = rows or (0, self.inner)
         domain = (max(0.0, 1 - bottom / self.inner), min(1.0, 1 - top / self.inner))
+        linked = {"scaleanchor": panel.x, "scaleratio": 1} if axes.square else {}
         suffix = "" if self.count == 1 else str(self.count)
-        self.figure.layout[f"xaxis{suffix}"] = {"domain": columns, "anchor": panel.y, **axes.x}
-        self.figure.layout[f"yaxis{suffix}"] = {"domain": domain, "anchor": panel.x, **axes.y}
+        self.layout[f"xaxis{suffix}"] = {"domain": columns, "anchor": panel.y, **axes.x}
+        self.layout[f"yaxis{suffix}"] = {"domain": domain, "anchor": panel.x, **linked, **axes.y}
         if title:
             self._heading(title, columns[0], domain[1])
         return panel
 
-    def legend_below_title(self, gap: int = 0) -> None:
-        """Put the legend right above the panels, `gap` pixels higher where they have headings."""
-        self.figure.update_layout(legend={"y": 1 + gap / self.inner, "yanchor": "bottom"}, showlegend=True)
+    def build(self, **layout: Any) -> go.Figure:
+        """The figure, with changes to its layout."""
+        parts = {"annotations": self.annotations, "shapes": self.shapes, "images": self.images}
+        return go.Figure(self.traces, {**self.layout, **parts, **layout})
+
+    def legend_above(self, gap: int = 0) -> dict[str, Any]:
+        """Settings of a legend that is always shown, `gap` pixels above the panels."""
+        return {"legend": {"y": 1 + gap / self.inner, "yanchor": "bottom"}, "showlegend": True}
 
     def _heading(self, text: str, x: float, y: float) -> None:
-        self.figure.add_annotation(
-            text=text, x=x, y=y, xref="paper", yref="paper", xanchor="left", yanchor="bottom", showarrow=False,
-            font={"size": 12}, align="left",
-        )  # fmt: skip
+        place = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        style = {"showarrow": False, "font": {"size": 12}, "align": "left"}
+        self.annotations.append({"text": text, **place, **style})

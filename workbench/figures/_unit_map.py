@@ -113,11 +113,7 @@ def _map_panel(sheet: Sheet, space: EditSpace, k: int, title: str, left: float) 
     x0 = left + column * (width + gap)
     top = line * (_cell_height(space) + HEADING + _GAP) + HEADING
     # fc2 moves with fc1: the panel before this one.
-    linked = (
-        {}
-        if k % 2 == 0
-        else {"x": Panel(sheet.figure, sheet.count).x, "y": Panel(sheet.figure, sheet.count).y}
-    )
+    linked = {} if k % 2 == 0 else {"x": Panel(sheet, sheet.count).x, "y": Panel(sheet, sheet.count).y}
     return sheet.panel(
         (x0, min(1.0, x0 + width)),
         (top, top + _cell_height(space)),

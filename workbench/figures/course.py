@@ -37,8 +37,7 @@ def edit_course(trajectory: EditTrajectory, step: int | None = None, title: str 
     sheet = Sheet(380, title or "The edit", "" if title else trajectory.outcome(), t=76)
     draw_loss(sheet.panel((0, 0.46), title="loss", axes=LOSS_AXES), trajectory, marked)
     draw_fractions(sheet.panel((0.54, 1), axes=FRACTION_AXES), trajectory, marked)
-    sheet.figure.update_layout(legend={"x": 0.54, "y": 1, "yanchor": "bottom"})
-    return sheet.figure
+    return sheet.build(legend={"x": 0.54, "y": 1, "yanchor": "bottom"})
 
 
 def class_probabilities(
@@ -57,7 +56,7 @@ def class_probabilities(
         b=40,
     )
     draw_probabilities(sheet.panel(axes=PROBABILITY_AXES), trajectory, step, top)
-    return sheet.figure
+    return sheet.build()
 
 
 def weight_change(trajectory: EditTrajectory, step: int = -1, title: str = "") -> go.Figure:
@@ -77,7 +76,4 @@ def weight_change(trajectory: EditTrajectory, step: int = -1, title: str = "") -
     sheet = Sheet(44 + map_height(space) + 12, title or "Weight change", note, t=44, b=12, l=4, r=70)
     add_unit_maps(sheet, percent, space, notes, "moved %{z} % of the most moved unit", coloraxis="coloraxis")
     bar = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickfont": {"size": 12}}
-    sheet.figure.update_layout(
-        coloraxis={"colorscale": CHANGE_SCALE, "cmin": 0, "cmax": 100, "colorbar": bar}
-    )
-    return sheet.figure
+    return sheet.build(coloraxis={"colorscale": CHANGE_SCALE, "cmin": 0, "cmax": 100, "colorbar": bar})

@@ -19,7 +19,7 @@ from workbench.figures._course_panels import (
     draw_probabilities,
 )
 from workbench.figures._neighbour_rows import neighbour_rows
-from workbench.figures._pictures import add_caption, add_picture, picture_axes, png_uri, square
+from workbench.figures._pictures import add_caption, add_picture, picture_axes, png_uri
 from workbench.figures._sheet import Axes, Panel, Sheet
 from workbench.figures._theme import SMALL
 
@@ -69,7 +69,7 @@ def edit_step(
     for row in rows:
         row.draw(sheet, below)
         below += row.height
-    return sheet.figure
+    return sheet.build()
 
 
 def neighbours(
@@ -110,7 +110,7 @@ def neighbours(
     for row in rows:
         row.draw(sheet, top)
         top += row.height
-    return sheet.figure
+    return sheet.build()
 
 
 def _draw_upper(sheet: Sheet, trajectory: EditTrajectory, step: int) -> None:
@@ -121,12 +121,16 @@ def _draw_upper(sheet: Sheet, trajectory: EditTrajectory, step: int) -> None:
     draw_probabilities(bars, trajectory, step, top=6)
     draw_loss(sheet.panel((0.52, 0.73), rows, "loss", LOSS_AXES), trajectory, step)
     draw_fractions(sheet.panel((0.775, 1), rows, axes=FRACTION_AXES), trajectory, step)
-    legend = {"x": 0.765, "y": 1, "yanchor": "bottom", "font": {"size": SMALL}, "itemwidth": 30}
-    sheet.figure.update_layout(legend=legend)
+    sheet.layout["legend"] = {
+        "x": 0.765,
+        "y": 1,
+        "yanchor": "bottom",
+        "font": {"size": SMALL},
+        "itemwidth": 30,
+    }
 
 
 def _draw_image(panel: Panel, trajectory: EditTrajectory, step: int) -> None:
-    square(panel)
     add_picture(panel, png_uri(trajectory.images[0]), 0, 0, 0.98)
     right = int(trajectory.predictions[step, 0]) == int(trajectory.targets[0])
     lines = [

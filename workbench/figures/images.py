@@ -16,7 +16,6 @@ from workbench.figures._pictures import (
     check_count,
     picture_axes,
     png_uri,
-    square,
     wrapped,
 )
 from workbench.figures._sheet import Panel, Sheet
@@ -54,13 +53,12 @@ def image_grid(
     top = 44 if title else 8
     sheet = Sheet(round(rows * cell) + top, title, note, t=top, b=0, l=4, r=4)
     panel = sheet.panel(axes=picture_axes(across, rows))
-    square(panel)
     for i, image in enumerate(images):
         x, y = i % columns, i // columns * pitch
         add_picture(panel, png_uri(image), x, y)
         if titles:
             add_caption(panel, wrapped(titles[i], cell // 6), x, y)
-    return sheet.figure
+    return sheet.build()
 
 
 def cutmix_pairs(
@@ -88,7 +86,6 @@ def cutmix_pairs(
     rows = (4 if masks else 3) * _PITCH
     sheet = Sheet(round(rows * _CELL) + 56, title or "CutMix pseudo-failures", t=52, b=4, l=88)
     panel = sheet.panel(axes=picture_axes(max(n, 8), rows))
-    square(panel)
     for row, (name, images) in enumerate((("host", hosts), ("donor", donors), ("mixture", mixed.images))):
         panel.text(name, 0, row * _PITCH + 0.46, xanchor="right", xshift=-8, font={"size": 12})
         for column, image in enumerate(images):
@@ -96,8 +93,7 @@ def cutmix_pairs(
     _frame_rectangles(panel, mixed)
     if masks:
         _draw_densities(panel, masks)
-        sheet.figure.update_layout(barmode="overlay", legend={"x": 1, "xanchor": "right"})
-    return sheet.figure
+    return sheet.build(barmode="overlay", legend={"x": 1, "xanchor": "right"})
 
 
 def _frame_rectangles(panel: Panel, mixed: CutMix) -> None:
@@ -108,8 +104,7 @@ def _frame_rectangles(panel: Panel, mixed: CutMix) -> None:
         top, left, tall, wide = (float(v) for v in rectangle * unit)
         for row in (1, 2):
             corner = column + left, row * _PITCH + top
-            frame = {"color": ORANGE, "width": 2}
-            panel.box(*corner, corner[0] + wide, corner[1] + tall, line=frame)
+            panel.box(*corner, corner[0] + wide, corner[1] + tall, color=ORANGE, width=2)
 
 
 def _draw_densities(panel: Panel, masks: Sequence[BinaryMask]) -> None:

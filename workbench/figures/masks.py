@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from workbench.errors import InvalidInputError
-from workbench.figures._pictures import add_caption, add_picture, picture_axes, png_uri, square, wrapped
+from workbench.figures._pictures import add_caption, add_picture, picture_axes, png_uri, wrapped
 from workbench.figures._sheet import Axes, Sheet
 from workbench.figures._theme import BLUE, FAINT, GREEN, ORANGE, PINK, RED, SKY, TEXT, VIOLET
 from workbench.figures._unit_map import HEADING, add_legend, add_unit_maps, discrete, map_height
@@ -124,8 +124,7 @@ def density_per_matrix(masks: BinaryMask | Mapping[str, BinaryMask], title: str 
         )
     for overall in sorted({round(mask.density, 3) for mask in named.values()}):
         panel.line_across(overall, color=TEXT, width=1.5, dash="dot")
-    sheet.figure.update_layout(bargap=0.35, bargroupgap=0.08, showlegend=len(named) > 1)
-    return sheet.figure
+    return sheet.build(bargap=0.35, bargroupgap=0.08, showlegend=len(named) > 1)
 
 
 def chance_iou(a: int, b: int, size: int) -> float:
@@ -173,10 +172,7 @@ def _soft_map(masks: SoftMasks, title: str, pictures: Pictures) -> go.Figure:
     _add_pictures(sheet, pictures)
     bar = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickfont": {"size": 12}}
     low, high = int(percent.min()), max(int(percent.max()), int(percent.min()) + 1)
-    sheet.figure.update_layout(
-        coloraxis={"colorscale": "Viridis", "cmin": low, "cmax": high, "colorbar": bar}
-    )
-    return sheet.figure
+    return sheet.build(coloraxis={"colorscale": "Viridis", "cmin": low, "cmax": high, "colorbar": bar})
 
 
 def _coded_map(
@@ -192,9 +188,8 @@ def _coded_map(
     left = _WITH_PICTURES if pictures else 0.0
     panels = add_unit_maps(sheet, codes, space, notes, coding.hover, left, **style)
     add_legend(panels[0], coding.legend())
-    sheet.legend_below_title(gap=4)
     _add_pictures(sheet, pictures)
-    return sheet.figure
+    return sheet.build(**sheet.legend_above(gap=4))
 
 
 def _map_sheet(space: EditSpace, heading: tuple[str, str], top: int, right: int = 8) -> Sheet:
@@ -208,7 +203,6 @@ def _add_pictures(sheet: Sheet, pictures: Pictures) -> None:
     panel = sheet.panel(
         (0, _WITH_PICTURES - 0.02), (HEADING, sheet.inner), axes=picture_axes(1, 1.5 * len(pictures))
     )
-    square(panel)
     for row, (image, caption) in enumerate(pictures):
         add_picture(panel, png_uri(image), 0, 1.5 * row)
         add_caption(panel, wrapped(caption), 0, 1.5 * row)

@@ -95,7 +95,7 @@ def iou_matrix(
     )
     _draw_pairs(panel, overlap.iou, labels)
     _frame_groups(panel, groups)
-    return sheet.figure
+    return sheet.build()
 
 
 def _draw_pairs(panel: Panel, iou: np.ndarray, labels: Sequence[str]) -> None:
@@ -122,7 +122,7 @@ def _frame_groups(panel: Panel, groups: Sequence[str]) -> None:
     starts = [i for i, name in enumerate(groups) if i == 0 or groups[i - 1] != name]
     for start, end in zip(starts, [*starts[1:], len(groups)], strict=True):
         low, high = start - 0.5, end - 0.5
-        panel.box(low, low, high, high, line={"color": ORANGE, "width": 2})
+        panel.box(low, low, high, high, color=ORANGE, width=2)
         panel.text(
             groups[start].replace(" (", "<br>("),
             -0.5,

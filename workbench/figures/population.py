@@ -66,7 +66,7 @@ def accuracy_by_style(table: pd.DataFrame, title: str = "") -> go.Figure:
         for _, row in rows.iterrows():
             text = f"{row['accuracy']:.1%}"
             panel.text(text, row["high"], row["style"], xanchor="left", xshift=10, font={"size": 12})
-    return sheet.figure
+    return sheet.build()
 
 
 def failure_group_sizes(groups: Sequence[FailureGroup], most: int = 16, title: str = "") -> go.Figure:
@@ -105,8 +105,7 @@ def failure_group_sizes(groups: Sequence[FailureGroup], most: int = 16, title: s
                 hovertemplate="%{y}<br>%{x} drawings<extra></extra>",
             )
         )
-    sheet.figure.update_layout(bargap=0.3, showlegend=True)
-    return sheet.figure
+    return sheet.build(bargap=0.3, showlegend=True)
 
 
 def wilson_interval(right: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

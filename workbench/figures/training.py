@@ -53,7 +53,7 @@ def training_curves(log: pd.DataFrame, title: str = "") -> go.Figure:
         panel = sheet.panel((left, left + 0.47), (top, top + 188), _heading(heading, lines), axes)
         for column, name, colour in lines:
             _draw_line(panel, means, column, name, colour)
-    return sheet.figure
+    return sheet.build()
 
 
 def _heading(text: str, lines: tuple[tuple[str, str, str], ...]) -> str:

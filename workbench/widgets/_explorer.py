@@ -1,0 +1,59 @@
+"""What all widgets share: one figure, a line of controls, and a place where failures show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets
+import plotly.graph_objects as go
+
+
+class Explorer(ipywidgets.VBox):
+    """Controls over one live figure. Subclasses keep their state in traits and draw it in `snapshot`.
+
+    Args:
+        controls: Widgets of the line above the figure.
+        state: Values of the subclass's traits; an unknown name is an error.
+    """
+
+    def __init__(self, controls: Sequence[ipywidgets.Widget], **state: Any) -> None:
+        self.message = ipywidgets.HTML()
+        self.figure = go.FigureWidget()
+        row = ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap", "align_items": "center"})
+        super().__init__(children=[row, self.message, self.figure], **state)
+        self.redraw()
+
+    def snapshot(self) -> go.Figure:
+        """The figure as it is now, static: for readers without a kernel, and for reports."""
+        raise NotImplementedError
+
+    def redraw(self, *_: Any) -> None:
+        """Draw the state. A failure is shown above the figure, which then stays as it was."""
+        try:
+            show(self.figure, self.snapshot())
+            self.message.value = ""
+        # Whatever goes wrong in a callback would be lost in the kernel's log; here the reader sees it.
+        except Exception as error:
+            text = escape(f"{type(error).__name__}: {error}")
+            self.message.value = f'<div role="alert" style="color:#D55E00;white-space:pre-wrap">{text}</div>'
+
+
+def show(widget: go.FigureWidget, figure: go.Figure) -> None:
+    """Make a live figure look like another, sending only what differs.
+
+    Traces of the same kinds in the same order are updated in place, others replaced.
+    """
+    kinds = [trace.type for trace in figure.data]
+    with widget.batch_update():
+        if [trace.type for trace in widget.data] == kinds:
+            for old, new in zip(widget.data, figure.data, strict=True):
+                old.update(new.to_plotly_json(), overwrite=True)
+        before, after = widget.layout.to_plotly_json(), figure.layout.to_plotly_json()
+        for name in before.keys() | after.keys():
+            if before.get(name) != after.get(name):
+                widget.layout[name] = after.get(name)
+    if [trace.type for trace in widget.data] != kinds:
+        widget.data = ()
+        widget.add_traces(figure.data)
