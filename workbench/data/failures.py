@@ -156,6 +156,34 @@ def failures(model: nn.Module, style: str) -> list[Failure]:
     return found
 
 
+def pick(model: nn.Module, style: str, index: int) -> Failure:
+    """One of `failures(model, style)`, by position.
+
+    Raises:
+        UnknownNameError: no such style.
+        InvalidInputError: the model has fewer failures in that style.
+
+    Example:
+        >>> str(pick(load_model("emoji_vit_s14"), "openmoji", 0))
+        '1st-place-medal (openmoji): sport taken for clock (42%)'
+    """
+    found = failures(model, style)
+    if not 0 <= index < len(found):
+        among = f"give an index in 0..{len(found) - 1}" if found else "choose another style"
+        raise InvalidInputError(
+            f"failure {index} of style {style!r} is not there: the model has {len(found)} failures in it; {among}"
+        )
+    return found[index]
+
+
+def group_of(model: nn.Module, failure: Failure) -> FailureGroup:
+    """All failures of the same style, right class and wrong class, of whatever number; `failure` is among them."""
+    groups = failure_groups(model, (failure.style,), min_size=1)
+    return next(
+        g for g in groups if (g.failures[0].true, g.failures[0].wrong) == (failure.true, failure.wrong)
+    )
+
+
 def failure_groups(
     model: nn.Module, styles: tuple[str, ...] | None = None, min_size: int = MIN_GROUP
 ) -> list[FailureGroup]:
