@@ -19,7 +19,10 @@ def test_picks_by_position(tiny_emoji: ModuleType, emoji_vit: nn.Module) -> None
 @pytest.mark.parametrize("index", [-1, 999])
 def test_says_how_many_there_are(emoji_vit: nn.Module, index: int) -> None:
     n = len(failures(emoji_vit, "openmoji"))
-    text = rf"failure {index} of style 'openmoji' is not there: the model has {n} failures in it; give an index in 0\.\.{n - 1}$"
+    text = (
+        rf"failure {index} of style 'openmoji' is not there: the model has {n} failures in it; "
+        rf"give an index in 0\.\.{n - 1}$"
+    )
     with pytest.raises(InvalidInputError, match=text):
         pick(emoji_vit, "openmoji", index)
 
