@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from workbench.data.images import check_images
 from workbench.editing.cutmix import cutmix
 from workbench.editing.hypernetwork import TRAINING_EPS, MaskHypernetwork, MaskNetwork
 from workbench.editing.losses import distillation
@@ -167,9 +169,11 @@ class MetaTraining:
         shape = (self.settings.pairs, *self.space.shape)
         start = (torch.rand(shape, generator=generator) * 2 - 1).to(features.device)
         found = search_masks(losses, self.base, self.space, start, self.settings.search)
+        _require_finite(iteration, {"kl": found.losses, "labels": found.labels})
         predicted, bce = self._teach(features, found.labels, iteration)
-        self._replay(features, found.labels, generator)
-        row = {
+        self._replay(features, found.labels, generator, iteration)
+        _require_finite(iteration, dict(self.network.named_parameters()))
+        return {
             "iteration": float(iteration),
             "kl": float(found.losses[-1].mean()),
             "kl_start": float(found.losses[0].mean()),
@@ -181,13 +185,6 @@ class MetaTraining:
             "learning_rate": self._rate(iteration),
             "seconds": time.perf_counter() - began,
         }
-        bad = [name for name, value in row.items() if not math.isfinite(value)]
-        if bad:
-            raise TrainingDivergedError(
-                f"{', '.join(bad)} not finite at iteration {iteration}; the last saved state is kept. "
-                "Lower the learning rate, or look at the images of that iteration"
-            )
-        return row
 
     def _pseudo_failures(
         self, iteration: int, generator: torch.Generator
@@ -198,6 +195,10 @@ class MetaTraining:
             raise InvalidInputError(
                 f"iteration {iteration} gave {len(images)} images; {pairs} pairs need {2 * pairs}"
             )
+        try:
+            check_images(images)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"iteration {iteration}: {error}") from error
         hosts, donors = images[:pairs], images[pairs:]
         patch = self.split.model.patch_embed.patch_size
         mixed = cutmix(hosts, donors, patch, generator, self.settings.sides, self.settings.reach_last)
@@ -215,18 +216,21 @@ class MetaTraining:
         with torch.no_grad():
             before = self.network(features, eps=TRAINING_EPS)
         for _ in range(self.settings.label_steps):
-            self._fit(features, labels)
+            self._fit(features, labels, iteration)
         return before, float(F.binary_cross_entropy(before, labels))
 
-    def _replay(self, features: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+    def _replay(self, features: Tensor, labels: Tensor, generator: torch.Generator, iteration: int) -> None:
         if self.settings.replay_steps == 0:
             return
         self.memory.add(features, labels)
         for _ in range(self.settings.replay_steps):
-            self._fit(*self.memory.sample(self.settings.replay_batch, generator, features.device))
+            sample = self.memory.sample(self.settings.replay_batch, generator, features.device)
+            self._fit(*sample, iteration)
 
-    def _fit(self, features: Tensor, labels: Tensor) -> None:
-        loss = F.binary_cross_entropy(self.network(features, eps=TRAINING_EPS), labels)
+    def _fit(self, features: Tensor, labels: Tensor, iteration: int) -> None:
+        predicted = self.network(features, eps=TRAINING_EPS)
+        _require_finite(iteration, {"masks": predicted})
+        loss = F.binary_cross_entropy(predicted, labels)
         self.optimiser.zero_grad()
         (self.settings.loss_scale * loss).backward()
         self.optimiser.step()
@@ -253,11 +257,11 @@ class MetaTraining:
         """Continue from a state file; returns the next iteration."""
         try:
             saved = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, OSError) as error:
+        except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
             raise CheckpointError(
                 f"{path} is not a complete training state; delete it to start anew: {error}"
             ) from error
-        if saved["identity"] != self.identity:
+        if not isinstance(saved, dict) or saved.get("identity") != self.identity:
             raise CheckpointError(
                 f"{path} belongs to another model or other settings; delete it to start anew, or choose another file"
             )
@@ -298,6 +302,15 @@ class _Memory:
 def describe(settings: MetaTrainingSettings) -> dict[str, Any]:
     """The settings as plain values, for a card."""
     return asdict(settings)
+
+
+def _require_finite(iteration: int, values: Mapping[str, Tensor]) -> None:
+    bad = [name for name, value in values.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise TrainingDivergedError(
+            f"{', '.join(bad[:3])} not finite at iteration {iteration}; the last saved state is kept. "
+            "Lower the learning rates, or look at the images of that iteration"
+        )
 
 
 def _specificity(masks: Tensor) -> float:
