@@ -32,38 +32,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.allow_hosts(LOCAL_HOSTS))
 
 
-@pytest.fixture(scope="session")
-def make_vit() -> Callable[..., nn.Module]:
-    """Builds a small timm ViT with seeded weights, large enough that predictions differ between images.
+def build_vit(seed: int = 0, **changes: Any) -> nn.Module:
+    """A small timm ViT with seeded weights, large enough that predictions differ between images.
 
     Keywords go to timm's `VisionTransformer`: 5 blocks of width 48 on 32 px in 8 px patches unless told otherwise.
     Other keywords give other sizes, register tokens, pooling: nothing in the package may count on one of them.
     """
+    from timm.models.vision_transformer import VisionTransformer
 
-    def build(seed: int = 0, **changes: Any) -> nn.Module:
-        from timm.models.vision_transformer import VisionTransformer
-
-        sizes = {
-            "img_size": 32,
-            "patch_size": 8,
-            "embed_dim": 48,
-            "depth": 5,
-            "num_heads": 4,
-            "num_classes": len(CLASSES),
-        }
-        model = VisionTransformer(**{**sizes, **changes})
-        _fill(model, seed)
-        half = (0.5, 0.5, 0.5)
-        names = CLASSES if model.num_classes == len(CLASSES) else None
-        model.pretrained_cfg = {
-            "input_size": (3, *model.patch_embed.img_size),
-            "mean": half,
-            "std": half,
-            "label_names": names,
-        }
-        return model.eval().requires_grad_(False)
-
-    return build
+    sizes = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 48,
+        "depth": 5,
+        "num_heads": 4,
+        "num_classes": len(CLASSES),
+    }
+    model = VisionTransformer(**{**sizes, **changes})
+    _fill(model, seed)
+    half = (0.5, 0.5, 0.5)
+    model.pretrained_cfg = {
+        "input_size": (3, *model.patch_embed.img_size),
+        "mean": half,
+        "std": half,
+        "label_names": CLASSES if model.num_classes == len(CLASSES) else None,
+    }
+    return model.eval().requires_grad_(False)
 
 
 def _fill(model: nn.Module, seed: int) -> None:
@@ -79,6 +73,12 @@ def _fill(model: nn.Module, seed: int) -> None:
                 value.copy_(1.6 * noise / value[0].numel() ** 0.5)
             else:
                 value.copy_(0.05 * noise)
+
+
+@pytest.fixture(scope="session")
+def make_vit() -> Callable[..., nn.Module]:
+    """`build_vit(seed=0, **changes)`."""
+    return build_vit
 
 
 @pytest.fixture
