@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workbench.editing.space import EditSpace
 from workbench.errors import InvalidInputError
@@ -166,11 +167,12 @@ def _full_meta_gradient(
     """The exact derivative, through every inner step (memory grows with their number)."""
     mask = mask.detach().requires_grad_(True)
     update = {a: torch.zeros_like(w) for a, w in _stack(base, len(mask)).items()}
-    for _ in range(settings.inner_steps):
-        weights = edited_weights(base, space, mask, update)
-        gradients = torch.autograd.grad(losses(weights).sum(), list(weights.values()), create_graph=True)
-        update = {a: update[a] - settings.inner_rate * g for a, g in zip(weights, gradients, strict=True)}
-    after = losses(edited_weights(base, space, mask, update))
+    with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+        for _ in range(settings.inner_steps):
+            weights = edited_weights(base, space, mask, update)
+            gradients = torch.autograd.grad(losses(weights).sum(), list(weights.values()), create_graph=True)
+            update = {a: update[a] - settings.inner_rate * g for a, g in zip(weights, gradients, strict=True)}
+        after = losses(edited_weights(base, space, mask, update))
     return torch.autograd.grad(after.sum(), mask)[0], after.detach()
 
 

@@ -8,7 +8,7 @@ others, sees the label.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from workbench.models import SplitViT
 from workbench.models.split import Tokens
 
 
+@runtime_checkable
 class Where(Protocol):
     """Chooses a mask for an edit from the failing images' tokens."""
 

@@ -87,7 +87,7 @@ class SplitViT:
         """
         return self.model.forward_head(self.tail_tokens(tokens, weights))
 
-    def tail_tokens(self, tokens: Tokens, weights: Weights | None = None) -> Tokens:
+    def tail_tokens(self, tokens: Tokens, weights: Weights | None = None) -> Float[Tensor, "batch kept dim"]:
         """Tokens after the final norm: class token first, then patches (only the former with `pooled_only`)."""
         weights = weights or {}
         last = len(self.model.blocks) - 1

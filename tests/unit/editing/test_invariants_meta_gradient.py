@@ -27,6 +27,7 @@ from workbench.editing.mask_search import (
 )
 from workbench.editing.meta_training import MetaTraining
 from workbench.errors import InvalidInputError
+from workbench.models import SplitViT
 
 SPACE = EditSpace(blocks=(0,), units=6, width=4)
 FC1, FC2 = SPACE.addresses
@@ -317,3 +318,24 @@ def test_inv22_binary_masks_carry_no_gradient() -> None:
 def test_settings_that_cannot_be_used(settings: dict[str, object], text: str) -> None:
     with pytest.raises(InvalidInputError, match=text):
         SearchSettings(**settings)
+
+
+def test_inv17_on_a_real_transformer(vit: nn.Module, image_maker: Callable[..., Tensor]) -> None:
+    """Second derivatives pass through attention, and first order is close to them."""
+    space = EditSpace.of(vit, (2, 3))
+    split = SplitViT(vit, 2)
+    images = image_maker(4)
+    clean, tokens = split(images[:2]), split.prefix(images[2:])
+    mask = torch.rand(2, *space.shape, generator=torch.Generator().manual_seed(0))
+    settings = SearchSettings(inner_steps=2, inner_rate=1e-4)
+    found = {
+        inner: meta_gradient(
+            lambda weights: distillation(clean, split.tail(tokens, weights)),
+            space.weights(vit),
+            space,
+            mask,
+            replace(settings, inner=inner),
+        )[0]
+        for inner in ("first_order", "full")
+    }
+    assert 0 < relative_error(found["first_order"], found["full"]) < 0.05
