@@ -24,13 +24,13 @@ HEADING, _GAP = 22, 14  # pixels above each map and between lines
 
 
 def fold(units: int) -> tuple[int, int]:
-    """Rows and columns of the grid that a matrix's units are laid out on, about three wide to two high.
+    """Rows and columns of the grid that a matrix's units are laid out on, a little wider than high.
 
     Example:
         >>> fold(1536), fold(3072)
         ((32, 48), (48, 64))
     """
-    rows = next(r for r in range(math.isqrt(units * 3 // 4), 0, -1) if units % r == 0)
+    rows = next(r for r in range(max(1, math.isqrt(units * 3 // 4)), 0, -1) if units % r == 0)
     return rows, units // rows
 
 
