@@ -44,6 +44,17 @@ def test_inv12_shapes_and_range(space: EditSpace, make_network: Callable[..., Ma
             assert mask.max() <= 1 - eps * 0.5  # 1e-7 is below single precision's step at 1
 
 
+def test_inv12_heads_end_in_a_sigmoid_of_slope_three(make_network: Callable[..., MaskNetwork]) -> None:
+    network = make_network(SPACE)
+    with torch.no_grad():
+        for position, head in enumerate(network.heads):
+            head.weight.zero_()
+            head.bias.fill_(0.1 * (position - 2))
+        masks = network(features())
+    wanted = torch.sigmoid(3 * 0.1 * (torch.arange(6) - 2))
+    torch.testing.assert_close(masks, wanted[None, :, None].expand_as(masks))
+
+
 def test_inv12_parameter_counts_of_the_published_size() -> None:
     """The published counts include 18,432 entries that nothing uses; they are not here."""
     space = EditSpace(blocks=(7, 8, 9), units=3072, width=768)
