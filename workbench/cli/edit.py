@@ -13,6 +13,7 @@ from workbench.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
     from workbench.editing import Where
+    from workbench.editing.masks import TopK
     from workbench.editing.trajectory import EditTrajectory
 
 _MASKS = ("learned", "random", "gradient", "full")
@@ -28,6 +29,7 @@ def edit(
     mask: Annotated[str, typer.Option(help="Where to edit: learned, random, gradient or full.")] = "learned",
     hypernetwork: Annotated[str | None, typer.Option(help="For --mask learned: a name or a file.")] = None,
     sparsity: Annotated[float, typer.Option(help="Fraction of hidden units that stay as they are.")] = 0.9,
+    preset: Annotated[str, typer.Option(help="corrected or published")] = "corrected",
     learning_rate: Annotated[float, typer.Option(help="Step size of the edit.")] = 2e-5,
     max_steps: Annotated[int, typer.Option(help="Steps after which it gives up.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a random mask.")] = 0,
@@ -47,8 +49,9 @@ def edit(
     vit = load_model(model)
     picture = read_image(image, size=input_size(vit))
     wanted = _class(target, class_names(vit))
-    where = _where(mask, hypernetwork or model, sparsity, seed)
-    editor = Editor(vit, where, EditSettings(learning_rate=learning_rate, max_steps=max_steps))
+    settings = EditSettings.from_preset(preset, learning_rate=learning_rate, max_steps=max_steps)
+    where = _where(mask, hypernetwork or model, sparsity, seed, settings.topk)
+    editor = Editor(vit, where, settings)
     trajectory = editor.edit(EditRequest(picture, wanted))
     _report(trajectory)
     if not trajectory.succeeded:
@@ -68,11 +71,11 @@ def _class(target: str, names: tuple[str, ...]) -> int:
     raise UnknownNameError("class", target, names, hint=f"or give an index, 0 to {len(names) - 1}")
 
 
-def _where(mask: str, hypernetwork: str, sparsity: float, seed: int) -> Where:
+def _where(mask: str, hypernetwork: str, sparsity: float, seed: int, topk: TopK) -> Where:
     from workbench.editing import FullMask, GradientMask, LearnedMask, MaskHypernetwork, RandomMask
 
     if mask == "learned":
-        return LearnedMask(MaskHypernetwork.load(hypernetwork), sparsity)
+        return LearnedMask(MaskHypernetwork.load(hypernetwork), sparsity, topk)
     if mask == "random":
         return RandomMask(sparsity, seed)
     if mask == "gradient":

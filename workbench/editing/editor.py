@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from workbench.data.images import check_images
 from workbench.editing.edit import Change, Edit
-from workbench.editing.masks import BinaryMask
+from workbench.editing.hypernetwork import MaskHypernetwork
+from workbench.editing.masks import BinaryMask, TopK
 from workbench.editing.metrics import EvaluationSet
 from workbench.editing.space import DEFAULT_BLOCKS, EditSpace
 from workbench.editing.trajectory import EditTrajectory, StepEvaluation
@@ -59,12 +60,16 @@ class EditSettings:
         if self.max_steps < 1:
             raise InvalidInputError(f"max_steps is {self.max_steps}; it must be at least 1")
 
+    @property
+    def topk(self) -> TopK:
+        """How a learned mask is binarised under this preset."""
+        return "published" if self.preset == "published" else "exact"
+
     @classmethod
     def from_preset(cls, name: str, **changes: Any) -> EditSettings:
         """``"corrected"`` or ``"published"``, with changes.
 
-        The two differ in the mask (exactly k units, or those strictly above the k-th value: give `LearnedMask` the
-        same `topk`), not in the optimiser.
+        The optimiser is the same; the two differ in how a learned mask is binarised, which `Editor.learned` heeds.
         """
         if name not in EDIT_PRESETS:
             raise UnknownNameError("preset", name, EDIT_PRESETS)
@@ -124,7 +129,7 @@ class Editor:
 
     Example:
         >>> hypernetwork = MaskHypernetwork.load("emoji_vit_s14")
-        >>> editor = Editor(model, LearnedMask(hypernetwork, sparsity=0.9))
+        >>> editor = Editor.learned(model, hypernetwork, sparsity=0.9)
         >>> trajectory = editor.edit(EditRequest(image, target=3))
         >>> trajectory.outcome()
         "edited 'bug' to 'mammal' in 4 steps (loss 0.007)"
@@ -144,6 +149,27 @@ class Editor:
         self.split = SplitViT(model, self.space.blocks[0], pooled_only=pooled_only)
         self.base = fingerprint(model)
         self.where: Where | BinaryMask = self._checked(where if where is not None else FullMask())
+
+    @classmethod
+    def learned(
+        cls,
+        model: nn.Module,
+        hypernetwork: MaskHypernetwork,
+        sparsity: float = 0.9,
+        preset: str = "corrected",
+        **changes: Any,
+    ) -> Editor:
+        """An editor guided by a hypernetwork, by preset.
+
+        Args:
+            model: The model that the hypernetwork was trained on.
+            hypernetwork: Says where to edit.
+            sparsity: Fraction of units that stay as they are, in [0, 1).
+            preset: ``"corrected"``: exactly k units may change; ``"published"``: those strictly above the k-th value.
+            changes: Other `EditSettings`.
+        """
+        settings = EditSettings.from_preset(preset, blocks=hypernetwork.space.blocks, **changes)
+        return cls(model, LearnedMask(hypernetwork, sparsity, settings.topk), settings)
 
     def using(self, where: Where | BinaryMask) -> Editor:
         """An editor of the same model with another way to choose the mask."""
