@@ -73,6 +73,10 @@ def hypernetwork(
     out_dir: Out = Path("runs/hypernetwork"),
     preset: Annotated[str, typer.Option(help="corrected or published")] = "corrected",
     iterations: Annotated[int, typer.Option(min=1, help="Batches of CutMix pairs (published: 7000).")] = 7000,
+    schedule: Annotated[
+        int | None,
+        typer.Option(min=1, help="Iterations over which the learning rate falls to 0; default: all."),
+    ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="CutMix pairs a batch.")] = 8,
     inner_steps: Annotated[int, typer.Option(min=1, help="Weight steps of the mask search.")] = 5,
     outer_steps: Annotated[int, typer.Option(min=1, help="Mask steps of the mask search.")] = 10,
@@ -88,8 +92,10 @@ def hypernetwork(
     from workbench.editing import MetaTrainingSettings
     from workbench.editing.mask_search import SearchSettings
 
+    changes = {} if schedule is None else {"schedule": schedule}
     settings = MetaTrainingSettings.preset(
         preset,
+        **changes,
         iterations=iterations,
         pairs=pairs,
         learning_rate=learning_rate,
@@ -97,7 +103,8 @@ def hypernetwork(
         search=SearchSettings(inner_steps=inner_steps, outer_steps=outer_steps, price=price),
     )
     command = (
-        f"workbench train hypernetwork --model {model} --preset {preset} --iterations {iterations} --pairs {pairs} "
+        f"workbench train hypernetwork --model {model} --preset {preset} --iterations {iterations} "
+        f"{'' if schedule is None else f'--schedule {schedule} '}--pairs {pairs} "
         f"--inner-steps {inner_steps} --outer-steps {outer_steps} --price {price:g} "
         f"--learning-rate {learning_rate:g} --seed {seed}"
     )

@@ -157,7 +157,7 @@ def failures(model: nn.Module, style: str) -> list[Failure]:
 
 
 def pick(model: nn.Module, style: str, index: int) -> Failure:
-    """One of `failures(model, style)`, by position.
+    """One failure of a style by number: those of the largest group first, the most confident of a group first.
 
     Raises:
         UnknownNameError: no such style.
@@ -165,9 +165,10 @@ def pick(model: nn.Module, style: str, index: int) -> Failure:
 
     Example:
         >>> str(pick(load_model("emoji_vit_s14"), "openmoji", 0))
-        '1st-place-medal (openmoji): sport taken for clock (42%)'
+        'ten-oclock (openmoji): clock taken for sport (97%)'
     """
-    found = failures(model, style)
+    groups = failure_groups(model, (style,), min_size=1)
+    found = [failure for group in groups for failure in group.failures]
     if not 0 <= index < len(found):
         among = f"give an index in 0..{len(found) - 1}" if found else "choose another style"
         raise InvalidInputError(
@@ -217,7 +218,7 @@ def accuracy_table(model: nn.Module) -> pd.DataFrame:
 
 
 def sensitive_set(
-    model: nn.Module, at_least: int = 300, gap: float = SENSITIVE_GAP, rounds: int = 24
+    model: nn.Module, at_least: int = 300, gap: float = SENSITIVE_GAP, rounds: int = 12
 ) -> SensitiveSet:
     """Images that the model gets right only just, from new views of the held-out and the known styles.
 
@@ -231,7 +232,7 @@ def sensitive_set(
     key = fingerprint(model)
     path = cache_dir() / "sensitive" / f"{key[:16]}-{at_least}-{gap:g}-{rounds}.pt"
     if not path.exists():
-        listed = _listed(key) if (at_least, gap, rounds) == (300, SENSITIVE_GAP, 24) else None
+        listed = _listed(key) if (at_least, gap, rounds) == (300, SENSITIVE_GAP, 12) else None
         found = _scan(model, at_least, gap, rounds) if listed is None else _draw(listed)
         with atomic_path(path) as temporary:
             columns = {name: column.tolist() for name, column in found.table.items()}

@@ -11,9 +11,15 @@ from workbench.data.failures import failures, group_of, pick
 from workbench.errors import InvalidInputError, UnknownNameError
 
 
-def test_picks_by_position(tiny_emoji: ModuleType, emoji_vit: nn.Module) -> None:
-    found = failures(emoji_vit, "openmoji")
-    assert [pick(emoji_vit, "openmoji", i) for i in range(len(found))] == found
+def test_picks_the_largest_group_first(tiny_emoji: ModuleType, emoji_vit: nn.Module) -> None:
+    everything = failures(emoji_vit, "openmoji")
+    picked = [pick(emoji_vit, "openmoji", i) for i in range(len(everything))]
+    assert sorted(f.concept for f in picked) == [f.concept for f in everything]
+    sizes = [len(group_of(emoji_vit, f)) for f in picked]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+    largest = [f.confidence for f in picked[: sizes[0]]]
+    assert largest == sorted(largest, reverse=True)
 
 
 @pytest.mark.parametrize("index", [-1, 999])
