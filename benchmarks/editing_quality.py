@@ -1,6 +1,6 @@
 """Where to edit, measured: learned, random and gradient masks and no mask, over density and learning rate.
 
-    python -m benchmarks.editing_quality [--per-group 2] [--rates 2e-5 1e-5]
+    python -m benchmarks.editing_quality [--per-group 1] [--rates 2e-5 5e-5]
 
 Every edit of a failure group is judged by the other failures of its group (GR) and by the whole sensitive set (LR).
 One row an edit goes to runs/editing_quality/edits.jsonl, so a run that was stopped goes on where it was;
@@ -69,7 +69,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="emoji_vit_s14")
     parser.add_argument("--hypernetwork", default="emoji_vit_s14")
-    parser.add_argument("--rates", type=float, nargs="+", default=[2e-5, 1e-5])
+    parser.add_argument("--rates", type=float, nargs="+", default=[2e-5, 5e-5])
     parser.add_argument("--per-group", type=int, default=1, help="edited images of each group")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
