@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, cast
 
 import numpy as np
@@ -157,7 +158,10 @@ def failures(model: nn.Module, style: str) -> list[Failure]:
 
 
 def pick(model: nn.Module, style: str, index: int) -> Failure:
-    """One failure of a style by number: those of the largest group first, the most confident of a group first.
+    """One failure of a style by number, so that neighbouring numbers are different failures.
+
+    First comes the most confident failure of every group, the largest group first; then the second of every group,
+    and so on.
 
     Raises:
         UnknownNameError: no such style.
@@ -168,7 +172,7 @@ def pick(model: nn.Module, style: str, index: int) -> Failure:
         'ten-oclock (openmoji): clock taken for sport (97%)'
     """
     groups = failure_groups(model, (style,), min_size=1)
-    found = [failure for group in groups for failure in group.failures]
+    found = [f for rank in zip_longest(*(group.failures for group in groups)) for f in rank if f is not None]
     if not 0 <= index < len(found):
         among = f"give an index in 0..{len(found) - 1}" if found else "choose another style"
         raise InvalidInputError(

@@ -7,19 +7,22 @@ from types import ModuleType
 import pytest
 from torch import nn
 
-from workbench.data.failures import failures, group_of, pick
+from workbench.data.failures import failure_groups, failures, group_of, pick
 from workbench.errors import InvalidInputError, UnknownNameError
 
 
-def test_picks_the_largest_group_first(tiny_emoji: ModuleType, emoji_vit: nn.Module) -> None:
-    everything = failures(emoji_vit, "openmoji")
+def test_picks_every_failure_once_and_a_new_kind_each_time(
+    tiny_emoji: ModuleType, emoji_vit: nn.Module
+) -> None:
+    everything, groups = failures(emoji_vit, "openmoji"), failure_groups(emoji_vit, ("openmoji",), min_size=1)
+    assert len(groups) > 1
+    assert len(groups[0]) > len(groups[-1])
     picked = [pick(emoji_vit, "openmoji", i) for i in range(len(everything))]
     assert sorted(f.concept for f in picked) == [f.concept for f in everything]
-    sizes = [len(group_of(emoji_vit, f)) for f in picked]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] > sizes[-1]
-    largest = [f.confidence for f in picked[: sizes[0]]]
-    assert largest == sorted(largest, reverse=True)
+    assert picked[: len(groups)] == [group.failures[0] for group in groups]
+    assert picked[len(groups)] == groups[0].failures[1]
+    ranks = [group_of(emoji_vit, f).failures.index(f) for f in picked]
+    assert ranks == sorted(ranks)
 
 
 @pytest.mark.parametrize("index", [-1, 999])
