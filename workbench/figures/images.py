@@ -84,8 +84,9 @@ def cutmix_pairs(
         if given is not None:
             check_count(what, given, n)
     rows = (4 if masks else 3) * _PITCH
-    sheet = Sheet(round(rows * _CELL) + 56, title or "CutMix pseudo-failures", t=52, b=4, l=88)
-    panel = sheet.panel(axes=picture_axes(max(n, 8), rows))
+    cell, across = (_CELL, n) if n > 6 else (140, 7)
+    sheet = Sheet(round(rows * cell) + 56, title or "CutMix pseudo-failures", t=52, b=4, l=88)
+    panel = sheet.panel(axes=picture_axes(across, rows))
     for row, (name, images) in enumerate((("host", hosts), ("donor", donors), ("mixture", mixed.images))):
         panel.text(name, 0, row * _PITCH + 0.46, xanchor="right", xshift=-8, font={"size": 12})
         for column, image in enumerate(images):

@@ -101,17 +101,19 @@ def iou_matrix(
 def _draw_pairs(panel: Panel, iou: np.ndarray, labels: Sequence[str]) -> None:
     shown = iou.astype(np.float32).round(3)
     np.fill_diagonal(shown, np.nan)  # a mask with itself says nothing and would stretch the colours
-    names = np.array([[f"{a} – {b}" for b in labels] for a in labels])
+    # The number makes names unique, so that the same thing drawn in two styles keeps two rows.
+    names = [f"{i + 1} {label}" for i, label in enumerate(labels)]
     bar = {"x": 0.82, "thickness": 12, "outlinewidth": 0, "tickfont": {"size": 12}, "title": {"text": "IoU"}}
     panel.draw(
         go.Heatmap(
             z=shown,
-            customdata=names,
+            x=names,
+            y=names,
             colorscale="Viridis",
             colorbar=bar,
             xgap=1,
             ygap=1,
-            hovertemplate="%{customdata}<br>IoU %{z:.2f}<extra></extra>",
+            hovertemplate="%{y} and %{x}<br>IoU %{z:.2f}<extra></extra>",
             hoverongaps=False,
         )
     )

@@ -46,7 +46,7 @@ def test_the_matrix_shows_every_pair_and_frames_the_groups(
     (heat,) = figure.data
     assert np.isnan(np.diag(heat.z)).all()
     assert heat.z[0, 3] == pytest.approx(masks[0].iou(masks[3]), abs=1e-3)
-    assert heat.customdata[0][3] == "a – d"
+    assert (heat.y[0], heat.x[3]) == ("1 a", "4 d")
     assert [(s.x0, s.x1) for s in figure.layout.shapes] == [(-0.5, 1.5), (1.5, 4.5)]
     assert {"cats", "dogs"} <= set(texts(figure).split("\n"))
 
