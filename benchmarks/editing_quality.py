@@ -1,6 +1,6 @@
 """Where to edit, measured: learned, random and gradient masks and no mask, over density and learning rate.
 
-    python -m benchmarks.editing_quality [--per-group 1] [--rates 2e-5 5e-5]
+    python -m benchmarks.editing_quality [--per-group 1] [--rates 2e-5 5e-5] [--sweep 10]
 
 Every edit of a failure group is judged by the other failures of its group (GR) and by the whole sensitive set (LR).
 One row an edit goes to runs/editing_quality/edits.jsonl, so a run that was stopped goes on where it was;
@@ -71,12 +71,15 @@ def main() -> None:
     parser.add_argument("--hypernetwork", default="emoji_vit_s14")
     parser.add_argument("--rates", type=float, nargs="+", default=[2e-5, 5e-5])
     parser.add_argument("--per-group", type=int, default=1, help="edited images of each group")
+    parser.add_argument(
+        "--sweep", type=int, default=10, help="edits measured at learning rates after the first"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     began = time.perf_counter()
     bench = Bench(options.model, options.hypernetwork, options.rates, options.seed)
     trials = list(all_trials(options.rates))
-    bench.run(trials, options.per_group)
+    bench.run(trials, options.per_group, options.sweep)
     results = summarise(bench.rows(trials, options.per_group), options.seed)
     results["protected"] = {"images": len(bench.protected), "gap": bench.protected.gap}
     print(write_results("editing_quality", results, options.seed, time.perf_counter() - began))
@@ -107,15 +110,16 @@ class Bench:
         self.split = SplitViT(self.model, self.hypernetwork.space.blocks[0], pooled_only=True)
         self.key = _key(fingerprint(self.model), fingerprint(self.hypernetwork.network))
 
-    def run(self, trials: list[Trial], per_group: int) -> None:
-        """Measure every (edit, trial) that has no row yet."""
+    def run(self, trials: list[Trial], per_group: int, sweep: int) -> None:
+        """Measure every (edit, trial) that has no row yet; only `sweep` edits at rates after the first."""
         done = {(r["group"], r["concept"], r["method"], r["density"], r["rate"]) for r in self._saved()}
         empty = EvaluationSet.build(self.split, self.protected.images[:0], [], None, self.protected.images)
         _ROWS.parent.mkdir(parents=True, exist_ok=True)
         edits = [(r, g) for r in range(per_group) for g in self.groups if r < len(g)]
         for number, (position, group) in enumerate(tqdm(edits, desc="edits", mininterval=10)):
             concept = group.failures[position].concept
-            left = [t for t in trials if (group.name, concept, t.method, t.density, t.rate) not in done]
+            wanted = [t for t in trials if t.rate == trials[0].rate or number < sweep]
+            left = [t for t in wanted if (group.name, concept, t.method, t.density, t.rate) not in done]
             if not left:
                 continue
             own = EvaluationSet.build(
