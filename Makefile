@@ -76,7 +76,8 @@ refresh: setup  ## run the committed notebooks again, in place, and strip them
 	@PLOTLY_RENDERER=plotly_mimetype $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	@$(MAKE) --no-print-directory strip
 
-strip:  # outputs and counts stay; widget state, times and versions go
+strip:  # outputs and counts stay; widget views and state, times and versions go
+	@$(BIN)/python -m workbench.runs.tidy notebooks/*.ipynb
 	@$(BIN)/nbstripout --keep-output --keep-count --extra-keys "metadata.widgets metadata.papermill \
 	  cell.metadata.papermill cell.metadata.execution metadata.language_info.version" notebooks/*.ipynb
 

@@ -14,10 +14,10 @@ import nbformat
 
 import workbench
 from workbench.errors import InvalidInputError, MissingDataError, UnknownNameError, WorkbenchError
-from workbench.files import write_text
 from workbench.runs.headline import Scalar
 from workbench.runs.outputs import headline_of, title_of
 from workbench.runs.parameters import check_parameters
+from workbench.runs.tidy import tidy_file
 
 # Figures stay JSON in the executed notebook (kilobytes each); exports add the drawing code once.
 _KERNEL_ENVIRONMENT = {"PLOTLY_RENDERER": "plotly_mimetype", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
@@ -114,7 +114,7 @@ def run_notebook(
     target = _free_target(Path(out_dir), name)
     started = time.monotonic()
     _execute(known[name], target, checked, progress=progress)
-    notebook = _tidied(target)
+    notebook = tidy_file(target)
     return NotebookRun(name, target, checked, headline_of(notebook), time.monotonic() - started)
 
 
@@ -148,7 +148,7 @@ def _execute(source: Path, target: Path, parameters: Mapping[str, Any], *, progr
                 extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log, not what cells print
             )
     except PapermillExecutionError as error:
-        _tidied(target)
+        tidy_file(target)
         raise WorkbenchError(_cell_failure(source.stem, target, error)) from error
     except RuntimeError as error:  # nbclient's kernel death, startup and time-out errors are all of this kind
         where = f"; what ran is in {target}" if target.exists() else ""
@@ -173,16 +173,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _tidied(path: Path) -> nbformat.NotebookNode:
-    """Take papermill's bookkeeping (paths, times) and widget state out of an executed notebook."""
-    notebook = nbformat.read(path, as_version=4)
-    for metadata in (notebook.metadata, *(cell.metadata for cell in notebook.cells)):
-        metadata.pop("papermill", None)
-    notebook.metadata.pop("widgets", None)
-    write_text(path, nbformat.writes(notebook) + "\n")
-    return notebook
 
 
 def _cell_failure(name: str, target: Path, error: Any) -> str:
