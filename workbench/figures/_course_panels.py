@@ -22,6 +22,7 @@ _FRACTIONS = (
     ("GR", "gr", BLUE, "solid", "square"),
     ("LR", "lr", RED, "dash", "triangle-up"),
 )
+_MARKED = 40  # steps that are marked one by one; more would run together
 _STRIPS = 192  # bins that the units of a matrix are shown in
 
 CHANGE_SCALE = [[0, FAINT], [0.004, FAINT], [0.0041, SKY], [0.35, BLUE], [0.7, VIOLET], [1, RED]]
@@ -59,7 +60,7 @@ def draw_loss(panel: Panel, trajectory: EditTrajectory, step: int | None) -> Non
     trace = go.Scatter(
         x=steps,
         y=losses.round(6),
-        mode="lines+markers",
+        mode=_mode(trajectory),
         line={"color": BLUE, "width": 2},
         marker={"size": 5},
         showlegend=False,
@@ -89,7 +90,7 @@ def draw_fractions(panel: Panel, trajectory: EditTrajectory, step: int | None) -
         trace = go.Scatter(
             x=frame["step"].to_numpy(),
             y=frame[column].astype(float).to_numpy().round(4),
-            mode="lines+markers",
+            mode=_mode(trajectory),
             name=name,
             line={"color": colour, "width": 2, "dash": dash},
             marker={"symbol": symbol, "size": 6},
@@ -166,6 +167,11 @@ def draw_change_strips(panel: Panel, trajectory: EditTrajectory, step: int) -> N
     totals = np.linalg.norm(changes[step], axis=1)
     for name, total in zip(names, totals, strict=True):
         panel.text(f"{total:.3f}", 1, name, xref=f"{panel.x} domain", xanchor="left", xshift=6)
+
+
+def _mode(trajectory: EditTrajectory) -> str:
+    """A mark a step where there is room for it."""
+    return "lines+markers" if len(trajectory) <= _MARKED else "lines"
 
 
 def _mark(panel: Panel, trajectory: EditTrajectory, step: int | None, loss: float | None) -> None:
