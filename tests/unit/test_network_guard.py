@@ -10,6 +10,7 @@ from pytest_socket import SocketConnectBlockedError
 DOCUMENTATION_ADDRESS = "192.0.2.1"  # reserved for examples: nothing answers there
 
 
+@pytest.mark.filterwarnings("ignore:A test tried to use")
 def test_other_machines_are_out_of_reach() -> None:
     with pytest.raises(SocketConnectBlockedError), socket.socket() as connection:
         connection.connect((DOCUMENTATION_ADDRESS, 80))

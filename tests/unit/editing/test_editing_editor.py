@@ -191,6 +191,20 @@ def test_several_images_are_edited_together(vit: nn.Module, requests: list[EditR
     assert same.targets.tolist() == [2, 2, 2]
 
 
+def test_one_image_that_is_right_is_not_enough(vit: nn.Module, requests: list[EditRequest]) -> None:
+    images = torch.stack([r.images for r in requests[:3]])
+    right = int(logits_of(vit, images[:1]).argmax())
+    targets = [right, *(int(r.target) for r in requests[1:3])]
+    lenient = EditSettings(
+        learning_rate=1e-3, blocks=BLOCKS, stop_loss=5.0
+    )  # the loss alone would stop at once
+    trajectory = Editor(vit, RandomMask(0.5), lenient).edit(EditRequest(images, targets))
+    assert trajectory.predictions[0].tolist() != targets
+    assert trajectory.losses[0] < 5.0
+    assert trajectory.succeeded
+    assert trajectory.predictions[-1].tolist() == targets
+
+
 def test_evaluated_at_every_step(
     vit: nn.Module, requests: list[EditRequest], image_maker: Callable[..., Tensor]
 ) -> None:

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from workbench.editing import EditSpace, MetaTrainingSettings, SoftMasks
 from workbench.editing.losses import distillation
 from workbench.editing.mask_search import (
-    LABEL_SLOPE,
-    SEARCH_SLOPE,
     SearchSettings,
     edited_weights,
     meta_gradient,
@@ -190,7 +188,7 @@ def published_search(losses: Losses, start: Tensor, settings: SearchSettings, to
     theta = start.clone().requires_grad_(True)
     optimiser = torch.optim.RMSprop([theta], lr=settings.outer_rate)
     for _ in range(settings.outer_steps):
-        mask = torch.sigmoid(SEARCH_SLOPE * theta)
+        mask = torch.sigmoid(10 * theta)
         update = {a: torch.zeros(len(start), *w.shape, dtype=start.dtype) for a, w in BASE.items()}
         for _ in range(settings.inner_steps):
             found, _ = sample_gradients(losses, edited_weights(BASE, SPACE, mask.detach(), update))
@@ -199,7 +197,7 @@ def published_search(losses: Losses, start: Tensor, settings: SearchSettings, to
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
-    return torch.sigmoid(LABEL_SLOPE * theta.detach())
+    return torch.sigmoid(3 * theta.detach())
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
@@ -217,8 +215,8 @@ def test_inv20_a_large_price_closes_every_unit_and_none_leaves_the_sign_of_the_l
     assert closed.max() < 0.1
     free = SearchSettings(inner_rate=1e-2, price=0.0, outer_steps=1)
     labels = search_masks(toy(), BASE, SPACE, start, free).labels
-    gradient, _ = meta_gradient(toy(), BASE, SPACE, torch.sigmoid(SEARCH_SLOPE * start), free)
-    opened = labels > torch.sigmoid(LABEL_SLOPE * start)
+    gradient, _ = meta_gradient(toy(), BASE, SPACE, torch.sigmoid(10 * start), free)
+    opened = labels > torch.sigmoid(3 * start)
     assert torch.equal(opened, gradient < 0)
     assert 0 < opened.double().mean() < 1
 
