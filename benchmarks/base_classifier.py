@@ -102,7 +102,8 @@ def _probe(
     train: Sequence[str],
     seed: int,
 ) -> dict[str, float]:
-    targets = torch.from_numpy(labels[kept])
+    targets = torch.tensor(labels[kept])
+    kept = np.array(kept)  # pandas hands out read-only arrays, which torch warns about
     x = torch.cat([features[s, v][kept] for s in train for v in range(2)])
     y = targets.repeat(2 * len(train))
     mean, std = x.mean(0), x.std(0)
