@@ -69,7 +69,13 @@ def _accuracy() -> str:
         ]
         for style, found in record["results"]["accuracy"].items()
     ]
-    return _table(["style", "part", "drawings", "new views"], rows) + _source(record)
+    held = next(
+        style for style, found in record["results"]["accuracy"].items() if found["role"] == "validation"
+    )
+    probe = record["results"]["label_levels"]["kinds"]["held_out"][held]
+    tuned = record["results"]["accuracy"][held]["drawings"]["mean"]
+    note = f"\n\nOn `{held}`, held out, a linear probe scores {probe:.3f} and the tuned blocks {tuned:.3f}: they were kept."
+    return _table(["style", "part", "drawings", "new views"], rows) + note + _source(record)
 
 
 def _levels() -> str:
@@ -101,7 +107,11 @@ def _editing() -> str:
         ]
         for cell in sorted(cells, key=lambda c: (-c["density"], c["method"]))
     ]
-    note = f"\n\n{results['edits']} edits in {results['groups']} failure groups, learning rate {rate:g}."
+    protected = results["protected"]
+    note = (
+        f"\n\n{results['edits']} edits in {results['groups']} failure groups, learning rate {rate:g}; LR on "
+        f"{protected['images']} sensitive images (gap below {protected['gap']:g}, widened from 0.05 to hold 300)."
+    )
     return _table(["density", "mask", "SR", "GR", "LR", "steps"], rows) + note + _source(record)
 
 
