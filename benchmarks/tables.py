@@ -74,7 +74,8 @@ def _accuracy() -> str:
     )
     probe = record["results"]["label_levels"]["kinds"]["held_out"][held]
     tuned = record["results"]["accuracy"][held]["drawings"]["mean"]
-    note = f"\n\nOn `{held}`, held out, a linear probe scores {probe:.3f} and the tuned blocks {tuned:.3f}: they were kept."
+    scores = f"a linear probe scores {probe:.3f} and the tuned blocks {tuned:.3f}"
+    note = f"\n\nOn `{held}`, held out, {scores}: they were kept."
     return _table(["style", "part", "drawings", "new views"], rows) + note + _source(record)
 
 
