@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "__init__": set(),  # finds its names when they are asked for
     **dict.fromkeys(BASE, BASE),
     "training_log": BASE,
-    "data": BASE | {"models"},
+    "data": BASE | {"models", "checkpoints"},
     "models": BASE | {"data", "checkpoints", "training_log"},
     "checkpoints": BASE,
     "editing": BASE | {"data", "models", "checkpoints", "training_log"},
