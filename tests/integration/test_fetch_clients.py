@@ -170,7 +170,9 @@ def start(manifest: Path, **env: str) -> subprocess.Popen[str]:
     """Fetch "toy" in another process."""
     command = [sys.executable, "-c", FETCH, str(manifest), "toy"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env={**os.environ, **env}, text=True, **pipes)
+    # A job in the background inherits a deaf ear for interrupts; this one must hear them.
+    hears = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen(command, env={**os.environ, **env}, text=True, **pipes, **hears)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:

@@ -236,7 +236,12 @@ def test_interrupting_a_notebook_ends_its_kernel(make_sleeper: Path) -> None:
         "app(['notebooks', 'run', 'sleeper', '-o', 'out'])"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=make_sleeper, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=make_sleeper,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background inherits a deaf ear for interrupts; this one must hear them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     started = make_sleeper / "kernel.pid"
     deadline = time.monotonic() + 60
