@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.figures._pictures import (
-    add_badge,
-    add_caption,
-    add_picture,
+    Picture,
+    add_pictures,
     check_count,
     picture_axes,
     png_uri,
@@ -52,12 +51,20 @@ class NeighbourRow:
         pitch = 1.42
         bottom = top + self.height - _HEADING
         panel = sheet.panel((0, 1), (top, bottom), self.heading, picture_axes(_COLUMNS, self.lines * pitch))
-        for i, (uri, caption, well) in enumerate(zip(self.uris, self.captions, self.well, strict=True)):
-            x, y = i % _COLUMNS, i // _COLUMNS * pitch
-            colour = RIGHT if well else WRONG
-            add_picture(panel, uri, x, y, 0.9, colour, 3)
-            add_badge(panel, "✓" if well else "✗", x, y, 0.9, colour)
-            add_caption(panel, caption, x, y, 0.9, font={"size": SMALL - 1})
+        pictures = [
+            Picture(
+                uri,
+                i % _COLUMNS,
+                i // _COLUMNS * pitch,
+                caption,
+                size=0.9,
+                border=RIGHT if well else WRONG,
+                width=3,
+                badge="✓" if well else "✗",
+            )
+            for i, (uri, caption, well) in enumerate(zip(self.uris, self.captions, self.well, strict=True))
+        ]
+        add_pictures(panel, pictures, text_size=SMALL - 1)
 
 
 def neighbour_rows(

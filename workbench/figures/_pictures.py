@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 from PIL import Image
 
 from workbench.errors import InvalidInputError
 from workbench.figures._sheet import Axes, Panel
-from workbench.figures._theme import LINE
+from workbench.figures._theme import LINE, SMALL
 
 
 def pixels(image: Any) -> np.ndarray:
@@ -62,23 +64,75 @@ def picture_axes(columns: float, rows: float) -> Axes:
     )
 
 
-def add_picture(
-    panel: Panel, uri: str, x: float, y: float, size: float = 0.92, border: str = LINE, width: float = 1
-) -> None:
-    """Put a picture into the cell whose upper left corner is (x, y), with a border."""
-    panel.picture(uri, x, y, size)
-    panel.box(x, y, x + size, y + size, color=border, width=width)
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the cell whose upper left corner is (x, y).
+
+    Args:
+        uri: What `png_uri` gives.
+        x: Column.
+        y: Row.
+        caption: Small text below it.
+        size: Side, as a fraction of a cell.
+        border: Colour of its frame.
+        width: Width of its frame in pixels.
+        badge: A sign in its upper right corner, so that the border's colour is not the only sign.
+    """
+
+    uri: str
+    x: float
+    y: float
+    caption: str = ""
+    size: float = 0.92
+    border: str = LINE
+    width: float = 1
+    badge: str = ""
 
 
-def add_caption(panel: Panel, text: str, x: float, y: float, size: float = 0.92, **style: Any) -> None:
-    """A small text under the cell whose upper left corner is (x, y)."""
-    panel.text(text, x + size / 2, y + size, yanchor="top", yshift=-2, **style)
+def add_pictures(panel: Panel, pictures: Sequence[Picture], text_size: int = SMALL) -> None:
+    """Draw pictures with their frames, captions and badges."""
+    for picture in pictures:
+        panel.picture(picture.uri, picture.x, picture.y, picture.size)
+    looks = dict.fromkeys((p.border, p.width) for p in pictures)
+    for border, width in looks:
+        mine = [p for p in pictures if (p.border, p.width) == (border, width)]
+        corners = [(p.x, p.y, p.x + p.size, p.y + p.size) for p in mine]
+        panel.boxes(corners, color=border, width=width)
+    if any(p.caption for p in pictures):
+        _draw_captions(panel, pictures, text_size)
+    if any(p.badge for p in pictures):
+        _draw_badges(panel, pictures)
 
 
-def add_badge(panel: Panel, text: str, x: float, y: float, size: float, colour: str) -> None:
-    """A small sign in the upper right corner of a picture, so that its border's colour is not the only sign."""
-    style = {"bgcolor": colour, "font": {"size": 10, "color": "#ffffff"}, "borderpad": 1}
-    panel.text(text, x + size, y, xanchor="right", yanchor="top", **style)
+def _draw_captions(panel: Panel, pictures: Sequence[Picture], text_size: int) -> None:
+    trace = go.Scatter(
+        x=[round(p.x + p.size / 2, 3) for p in pictures],
+        y=[round(p.y + p.size, 3) for p in pictures],
+        mode="markers+text",
+        marker={"size": 6, "opacity": 0},  # unseen: it keeps the text a few pixels off the picture
+        text=[p.caption for p in pictures],
+        textposition="bottom center",
+        textfont={"size": text_size},
+        **_SILENT,
+    )
+    panel.draw(trace)
+
+
+def _draw_badges(panel: Panel, pictures: Sequence[Picture]) -> None:
+    trace = go.Scatter(
+        x=[round(p.x + p.size - 0.1, 3) for p in pictures],
+        y=[round(p.y + 0.1, 3) for p in pictures],
+        mode="markers+text",
+        marker={"symbol": "square", "size": 15, "opacity": 1, "color": [p.border for p in pictures]},
+        text=[p.badge for p in pictures],
+        textfont={"size": 10, "color": "#ffffff"},
+        **_SILENT,
+    )
+    panel.draw(trace)
+
+
+#: Traces that only write on pictures.
+_SILENT: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False, "cliponaxis": False}
 
 
 def wrapped(text: str, width: int = 18) -> str:

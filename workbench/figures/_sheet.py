@@ -6,13 +6,13 @@ collected as plain values and handed to plotly once: adding them to a figure one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from workbench.figures._theme import SMALL, TEMPLATE, title_text
+from workbench.figures._theme import TEMPLATE, title_text
 
 
 class Axes(NamedTuple):
@@ -53,18 +53,20 @@ class Panel:
 
     def text(self, text: str, x: Any, y: Any, **style: Any) -> None:
         """A note at data coordinates."""
-        place = {"text": text, "x": x, "y": y, "xref": self.x, "yref": self.y, "showarrow": False}
-        self.sheet.annotations.append({**place, "font": {"size": SMALL}, **style})
+        place = {"text": text, "x": x, "y": y, "xref": self.x, "yref": self.y}
+        self.sheet.annotations.append({**place, **style})
 
     def picture(self, uri: str, x: float, y: float, size: float) -> None:
         """A picture with its upper left corner at data coordinates."""
         place = {"x": x, "y": y, "sizex": size, "sizey": size, "xref": self.x, "yref": self.y}
-        style = {"xanchor": "left", "yanchor": "top", "sizing": "contain", "layer": "below"}
-        self.sheet.images.append({"source": uri, **place, **style})
+        self.sheet.images.append({"source": uri, **place})
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, **line: Any) -> None:
-        """A rectangle at data coordinates."""
-        self._shape("rect", (x0, x1), (y0, y1), line=line)
+    def boxes(self, corners: Iterable[tuple[float, float, float, float]], **line: Any) -> None:
+        """Rectangles (x0, y0, x1, y1) at data coordinates, all of one look and hence one shape."""
+        paths = [f"M{x0:g},{y0:g}H{x1:g}V{y1:g}H{x0:g}Z" for x0, y0, x1, y1 in corners]
+        if paths:
+            shape = {"type": "path", "path": "".join(paths), "xref": self.x, "yref": self.y, "line": line}
+            self.sheet.shapes.append(shape)
 
     def line_across(self, y: float, **line: Any) -> None:
         """A horizontal line at a data value, from edge to edge."""
@@ -140,5 +142,4 @@ class Sheet:
 
     def _heading(self, text: str, x: float, y: float) -> None:
         place = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-        style = {"showarrow": False, "font": {"size": 12}, "align": "left"}
-        self.annotations.append({"text": text, **place, **style})
+        self.annotations.append({"text": text, **place, "font": {"size": 12}, "align": "left"})

@@ -44,6 +44,8 @@ TEMPLATE = go.layout.Template(
         "yaxis": _AXIS,
         "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"size": 12}},
         "hoverlabel": {"bgcolor": "#24282e", "bordercolor": "#24282e", "font": {"color": "#ffffff", "size": 12}},
+        "annotationdefaults": {"showarrow": False, "font": {"size": SMALL}},
+        "imagedefaults": {"xanchor": "left", "yanchor": "top", "sizing": "contain", "layer": "below"},
         "margin": {"l": 56, "r": 16, "t": 56, "b": 44},
         "hovermode": "closest",
     }

@@ -62,7 +62,7 @@ def add_unit_maps(
         notes: Behind each address in the headings.
         hover: What hovering says below the address and the unit, ``"%{z}"`` for the value.
         left: Fraction of the width to leave free on the left.
-        style: Passed to each heat map: its colours.
+        style: Passed to each heat map. All share the layout's `coloraxis`.
     """
     panels = []
     rows, columns = fold(space.units)
@@ -75,6 +75,7 @@ def add_unit_maps(
             z=values[k].reshape(rows, columns),
             customdata=units,
             hovertemplate=f"{address} {what_a_bit_owns(address)} %{{customdata}}<br>{hover}<extra></extra>",
+            coloraxis="coloraxis",
             **style,
         )
         panel.draw(trace)
@@ -90,19 +91,12 @@ def add_legend(panel: Panel, entries: Sequence[tuple[str, str]]) -> None:
 
 
 def discrete(values: Sequence[float], colours: Sequence[str]) -> dict[str, Any]:
-    """Heat map settings that show each of a few increasing values in a colour of its own."""
+    """A colour axis that shows each of a few increasing values in a colour of its own."""
     middles = [(low + high) / 2 for low, high in pairwise(values)]
     edges = [values[0] - 0.5, *middles, values[-1] + 0.5]
     places = [round((edge - edges[0]) / (edges[-1] - edges[0]), 5) for edge in edges]
     scale = [[place, colour] for i, colour in enumerate(colours) for place in places[i : i + 2]]
-    return {
-        "colorscale": scale,
-        "zmin": edges[0],
-        "zmax": edges[-1],
-        "showscale": False,
-        "xgap": 1,
-        "ygap": 1,
-    }
+    return {"colorscale": scale, "cmin": edges[0], "cmax": edges[-1], "showscale": False}
 
 
 def _map_panel(sheet: Sheet, space: EditSpace, k: int, title: str, left: float) -> Panel:

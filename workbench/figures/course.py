@@ -74,6 +74,6 @@ def weight_change(trajectory: EditTrajectory, step: int = -1, title: str = "") -
     notes = [f"{np.linalg.norm(row):.4f} in {(row > 0).sum()} units" for row in now]
     note = f"step {step} of {trajectory.steps}, the most moved unit of the edit by {largest:.4f}"
     sheet = Sheet(44 + map_height(space) + 12, title or "Weight change", note, t=44, b=12, l=4, r=70)
-    add_unit_maps(sheet, percent, space, notes, "moved %{z} % of the most moved unit", coloraxis="coloraxis")
+    add_unit_maps(sheet, percent, space, notes, "moved %{z} % of the most moved unit")
     bar = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickfont": {"size": 12}}
     return sheet.build(coloraxis={"colorscale": CHANGE_SCALE, "cmin": 0, "cmax": 100, "colorbar": bar})

@@ -19,7 +19,7 @@ from workbench.figures._course_panels import (
     draw_probabilities,
 )
 from workbench.figures._neighbour_rows import neighbour_rows
-from workbench.figures._pictures import add_caption, add_picture, picture_axes, png_uri
+from workbench.figures._pictures import Picture, add_pictures, picture_axes, png_uri
 from workbench.figures._sheet import Axes, Panel, Sheet
 from workbench.figures._theme import SMALL
 
@@ -131,11 +131,11 @@ def _draw_upper(sheet: Sheet, trajectory: EditTrajectory, step: int) -> None:
 
 
 def _draw_image(panel: Panel, trajectory: EditTrajectory, step: int) -> None:
-    add_picture(panel, png_uri(trajectory.images[0]), 0, 0, 0.98)
     right = int(trajectory.predictions[step, 0]) == int(trajectory.targets[0])
     lines = [
         f"wanted: <b>{trajectory.target_name}</b>",
         f"before: {trajectory.predicted_name(0)}",
         f"now: {trajectory.predicted_name(step)} {'✓' if right else '✗'}",
     ]
-    add_caption(panel, "<br>".join(lines), 0, 0, 0.98, font={"size": 12}, align="left")
+    picture = Picture(png_uri(trajectory.images[0]), 0, 0, "<br>".join(lines), size=0.98)
+    add_pictures(panel, [picture], text_size=12)

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 
 from workbench.errors import InvalidInputError
 from workbench.figures._pictures import (
-    add_caption,
-    add_picture,
+    Picture,
+    add_pictures,
     check_count,
     picture_axes,
     png_uri,
@@ -53,11 +53,12 @@ def image_grid(
     top = 44 if title else 8
     sheet = Sheet(round(rows * cell) + top, title, note, t=top, b=0, l=4, r=4)
     panel = sheet.panel(axes=picture_axes(across, rows))
-    for i, image in enumerate(images):
-        x, y = i % columns, i // columns * pitch
-        add_picture(panel, png_uri(image), x, y)
-        if titles:
-            add_caption(panel, wrapped(titles[i], cell // 6), x, y)
+    captions = [wrapped(title, cell // 6) for title in titles] or [""] * len(images)
+    pictures = [
+        Picture(png_uri(image), i % columns, round(i // columns * pitch, 3), caption)
+        for i, (image, caption) in enumerate(zip(images, captions, strict=True))
+    ]
+    add_pictures(panel, pictures)
     return sheet.build()
 
 
@@ -89,8 +90,7 @@ def cutmix_pairs(
     panel = sheet.panel(axes=picture_axes(across, rows))
     for row, (name, images) in enumerate((("host", hosts), ("donor", donors), ("mixture", mixed.images))):
         panel.text(name, 0, row * _PITCH + 0.46, xanchor="right", xshift=-8, font={"size": 12})
-        for column, image in enumerate(images):
-            add_picture(panel, png_uri(image), column, row * _PITCH)
+        add_pictures(panel, [Picture(png_uri(image), i, row * _PITCH) for i, image in enumerate(images)])
     _frame_rectangles(panel, mixed)
     if masks:
         _draw_densities(panel, masks)
@@ -101,11 +101,13 @@ def _frame_rectangles(panel: Panel, mixed: CutMix) -> None:
     """Frame what was pasted, in the donor and in the mixture."""
     height, width = mixed.images.shape[-2:]
     unit = np.array([mixed.patch[0] / height, mixed.patch[1] / width] * 2) * 0.92
+    frames = []
     for column, rectangle in enumerate(mixed.rectangles.numpy()):
         top, left, tall, wide = (float(v) for v in rectangle * unit)
         for row in (1, 2):
-            corner = column + left, row * _PITCH + top
-            panel.box(*corner, corner[0] + wide, corner[1] + tall, color=ORANGE, width=2)
+            x, y = column + left, row * _PITCH + top
+            frames.append((x, y, x + wide, y + tall))
+    panel.boxes(frames, color=ORANGE, width=2)
 
 
 def _draw_densities(panel: Panel, masks: Sequence[BinaryMask]) -> None:

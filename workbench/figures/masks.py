@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from workbench.errors import InvalidInputError
-from workbench.figures._pictures import add_caption, add_picture, picture_axes, png_uri, wrapped
+from workbench.figures._pictures import Picture, add_pictures, picture_axes, png_uri, wrapped
 from workbench.figures._sheet import Axes, Sheet
 from workbench.figures._theme import BLUE, FAINT, GREEN, ORANGE, PINK, RED, SKY, TEXT, VIOLET
 from workbench.figures._unit_map import HEADING, add_legend, add_unit_maps, discrete, map_height
@@ -168,7 +168,7 @@ def _soft_map(masks: SoftMasks, title: str, pictures: Pictures) -> go.Figure:
     heading = (title or f"A {masks.origin} soft mask", f"mean {values.mean():.2f}")
     sheet = _map_sheet(masks.space, heading, top=44, right=70)
     left = _WITH_PICTURES if pictures else 0.0
-    add_unit_maps(sheet, percent, masks.space, notes, "soft mask %{z} %", left, coloraxis="coloraxis")
+    add_unit_maps(sheet, percent, masks.space, notes, "soft mask %{z} %", left)
     _add_pictures(sheet, pictures)
     bar = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickfont": {"size": 12}}
     low, high = int(percent.min()), max(int(percent.max()), int(percent.min()) + 1)
@@ -184,12 +184,13 @@ def _coded_map(
     pictures: Pictures = (),
 ) -> go.Figure:
     sheet = _map_sheet(space, heading, top=84)
-    style = discrete(coding.values.tolist(), coding.colours)
     left = _WITH_PICTURES if pictures else 0.0
-    panels = add_unit_maps(sheet, codes, space, notes, coding.hover, left, **style)
+    panels = add_unit_maps(sheet, codes, space, notes, coding.hover, left, xgap=1, ygap=1)
     add_legend(panels[0], coding.legend())
     _add_pictures(sheet, pictures)
-    return sheet.build(**sheet.legend_above(gap=4))
+    return sheet.build(
+        coloraxis=discrete(coding.values.tolist(), coding.colours), **sheet.legend_above(gap=4)
+    )
 
 
 def _map_sheet(space: EditSpace, heading: tuple[str, str], top: int, right: int = 8) -> Sheet:
@@ -203,9 +204,10 @@ def _add_pictures(sheet: Sheet, pictures: Pictures) -> None:
     panel = sheet.panel(
         (0, _WITH_PICTURES - 0.02), (HEADING, sheet.inner), axes=picture_axes(1, 1.5 * len(pictures))
     )
-    for row, (image, caption) in enumerate(pictures):
-        add_picture(panel, png_uri(image), 0, 1.5 * row)
-        add_caption(panel, wrapped(caption), 0, 1.5 * row)
+    stacked = [
+        Picture(png_uri(image), 0, 1.5 * i, wrapped(caption)) for i, (image, caption) in enumerate(pictures)
+    ]
+    add_pictures(panel, stacked)
 
 
 def small_array(values: Sequence[float]) -> np.ndarray:

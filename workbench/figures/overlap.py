@@ -121,10 +121,11 @@ def _draw_pairs(panel: Panel, iou: np.ndarray, labels: Sequence[str]) -> None:
 
 def _frame_groups(panel: Panel, groups: Sequence[str]) -> None:
     """A frame around each run of one group, with its name on the left."""
+    frames = []
     starts = [i for i, name in enumerate(groups) if i == 0 or groups[i - 1] != name]
     for start, end in zip(starts, [*starts[1:], len(groups)], strict=True):
         low, high = start - 0.5, end - 0.5
-        panel.box(low, low, high, high, color=ORANGE, width=2)
+        frames.append((low, low, high, high))
         panel.text(
             groups[start].replace(" (", "<br>("),
             -0.5,
@@ -134,6 +135,7 @@ def _frame_groups(panel: Panel, groups: Sequence[str]) -> None:
             align="right",
             font={"size": SMALL + 1},
         )
+    panel.boxes(frames, color=ORANGE, width=2)
 
 
 def _mean(values: np.ndarray) -> float | None:

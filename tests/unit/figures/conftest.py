@@ -62,9 +62,11 @@ def protected(images: Tensor) -> Tensor:
 
 @pytest.fixture
 def texts() -> Callable[[go.Figure], str]:
-    """All annotations of a figure and its title, as one text."""
+    """Everything written on a figure, as one text."""
 
     def read(figure: go.Figure) -> str:
-        return "\n".join([figure.layout.title.text or "", *(note.text for note in figure.layout.annotations)])
+        written = [text for trace in figure.data if trace.type == "scatter" for text in trace.text or ()]
+        notes = [note.text for note in figure.layout.annotations]
+        return "\n".join([figure.layout.title.text or "", *notes, *written])
 
     return read

@@ -123,7 +123,12 @@ def test_every_step_has_the_same_traces(trajectory: EditTrajectory, group: Tenso
 
 
 def badges(figure: go.Figure) -> list[str]:
-    return [note.text for note in figure.layout.annotations if note.text in "✓✗"]
+    return [
+        text
+        for t in figure.data
+        if t.type == "scatter" and t.marker.symbol == "square"
+        for text in t.text or ()
+    ]
 
 
 def test_neighbours_are_marked_as_the_evaluation_says(

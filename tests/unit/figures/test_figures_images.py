@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -89,12 +90,13 @@ def test_cutmix_frames_sit_on_the_pasted_pixels(images: Tensor, soft: SoftMasks)
     mixed = cutmix(hosts, donors, (8, 8), torch.Generator().manual_seed(0), sides=(1, 3))
     figure = cutmix_pairs(hosts, donors, mixed, [soft.binarize(0.9)] * 3)
     assert len(figure.layout.images) == 9
-    frames = [s for s in figure.layout.shapes if s.line.width == 2]
+    (path,) = [shape.path for shape in figure.layout.shapes if shape.line.width == 2]
+    frames = [[float(v) for v in re.split("[MHVZ,]+", part)[:4]] for part in path.split("M")[1:]]
     assert len(frames) == 6
     mixtures = figure.layout.images[6:9]
     for i, picture in enumerate(mixtures):
-        frame = frames[2 * i + 1]
-        edges = [(frame.x0 - picture.x, frame.x1 - picture.x), (frame.y0 - picture.y, frame.y1 - picture.y)]
+        x0, y0, x1, y1 = frames[2 * i + 1]
+        edges = [(x0 - picture.x, x1 - picture.x), (y0 - picture.y, y1 - picture.y)]
         (left, right), (top, bottom) = [[round(32 * e / picture.sizex) for e in pair] for pair in edges]
         changed = (mixed.images[i] != hosts[i]).any(dim=0)
         expected = torch.zeros_like(changed)

@@ -141,12 +141,12 @@ def test_a_comparison_tells_both_from_either(make_soft: MakeSoft, texts: Texts) 
 def test_each_code_has_a_colour_of_its_own(make_soft: MakeSoft) -> None:
     """The colour bar is cut between the codes, so no code is drawn in its neighbour's colour."""
     figure = mask_comparison(make_soft(1, 0).binarize(0.9), make_soft(1, 1).binarize(0.9))
-    trace = maps(figure)[0]
+    axis = figure.layout.coloraxis
     colours = []
     for code in (0, 1, 10, 11):
-        place = (code - trace.zmin) / (trace.zmax - trace.zmin)
-        low = [colour for edge, colour in trace.colorscale if edge <= place][-1]
-        high = next(colour for edge, colour in trace.colorscale if edge >= place)
+        place = (code - axis.cmin) / (axis.cmax - axis.cmin)
+        low = [colour for edge, colour in axis.colorscale if edge <= place][-1]
+        high = next(colour for edge, colour in axis.colorscale if edge >= place)
         assert low == high
         colours.append(low)
     assert len(set(colours)) == 4
@@ -173,6 +173,7 @@ def test_pictures_stand_beside_the_map(soft: SoftMasks, images: torch.Tensor, te
     assert len(figure.layout.images) == 2
     assert all(image.source.startswith("data:image/png;base64,") for image in figure.layout.images)
     assert {"a crab", "an ant"} <= set(texts(figure).split("\n"))
+    assert all(trace.coloraxis == "coloraxis" for trace in maps(figure))
     right = figure.layout[figure.layout.images[0].xref.replace("x", "xaxis")].domain[1]
     assert all(figure.layout[t.xaxis.replace("x", "xaxis")].domain[0] > right for t in maps(figure))
 
