@@ -37,13 +37,17 @@ class _Member:
 def extract_members(archive: Path, files: Iterable[ManifestFile], target: Path, on_bytes: OnBytes) -> None:
     """Write the wanted members of `archive` below `target`, checking size and SHA-256 while writing.
 
+    In a Python source archive ``name-1.0.tar.gz`` the folder ``name-1.0`` around everything is not part of the
+    members' names, so that an entry fits the wheel and the source archive of its package.
+
     Raises:
         IntegrityError: the archive is damaged, lacks a member, or a member is a link or has another content.
     """
     wanted = {file.member: file for file in files}
+    around = f"{archive.name.removesuffix('.tar.gz')}/"
     with _open_archive(archive) as members:
         for member in members:
-            if file := wanted.pop(member.name, None):
+            if file := wanted.pop(member.name.removeprefix(around), None):
                 _refuse_unsafe(member, archive)
                 _write(member, target / file.path, file, archive.name, on_bytes)
     if wanted:

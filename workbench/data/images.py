@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -68,13 +70,24 @@ def open_rgb(path: str | Path, *, as_stored: bool = False) -> Image.Image:
     data do; use it where numbers are to be compared with published ones.
     """
     path = Path(path)
+    with explained(path), Image.open(path) as image:
+        _check_pixels(image, path)
+        return image.convert("RGB") if as_stored else _to_rgb(ImageOps.exif_transpose(image), path)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what Pillow raises while it opens and decodes `path` into an error that says what to do.
+
+    Raises:
+        InvalidInputError: there is no such file, or it is a folder, empty, truncated, not an image, or larger
+            than Pillow opens.
+    """
     _check_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below, as an error
-            with Image.open(path) as image:
-                _check_pixels(image, path)
-                return image.convert("RGB") if as_stored else _to_rgb(ImageOps.exif_transpose(image), path)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # callers check, as an error
+            yield
     except InvalidInputError:
         raise
     except Image.UnidentifiedImageError as error:

@@ -62,6 +62,13 @@ def test_names_that_leave_the_folder_are_refused(tmp_path: Path, target: Path, n
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [archive.name, "fine.txt"]
 
 
+def test_a_source_archive_holds_what_the_wheel_holds(tmp_path: Path, target: Path) -> None:
+    archive = tar_of(tmp_path / "toy-1.0.tar.gz", regular("toy-1.0/PKG-INFO"), regular("toy-1.0/data/a.bin"))
+    wanted = ManifestFile(path="a.bin", member="data/a.bin", sha256=hashlib.sha256(b"x").hexdigest(), size=1)
+    extract_members(archive, [wanted], target, ignore)
+    assert [path.name for path in target.iterdir()] == ["a.bin"]
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
 def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, target: Path, kind: bytes) -> None:
     archive = tar_of(tmp_path / "evil.tgz", link("inside", kind, "/etc/passwd"))
