@@ -53,7 +53,7 @@ class CobbAngles:
     levels: Pair = (0, len(LEVELS) - 1)
 
     @property
-    def values(self) -> Float[np.ndarray, "3"]:
+    def values(self) -> Float[np.ndarray, " 3"]:
         """an1, an2, an3 as an array."""
         return np.array([self.an1, self.an2, self.an3])
 
@@ -84,7 +84,9 @@ def angle_matrix(corners: np.ndarray, variant: Variant = "official") -> np.ndarr
     length = np.sqrt((line**2).sum(-1))
     if not (length > 0).all():
         numbers = ", ".join(str(k) for k in np.flatnonzero(~(length > 0)))
-        raise InvalidInputError(f"the left and right sides of vertebra {numbers} (0-based) coincide; it has no tilt")
+        raise InvalidInputError(
+            f"the left and right sides of vertebra {numbers} (0-based) coincide; it has no tilt"
+        )
     cosine = (line @ line.T) / (length[:, None] * length[None, :])
     if variant == "yi":
         return np.degrees(np.arccos(np.clip(cosine, 0.0, 1.0)))
