@@ -1,0 +1,148 @@
+"""What spoils a film: implants, braces, electrodes, aprons, letters, inversion. Source: specification, section 7.4."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from workbench.data.phantom.scene import ROWS, Scene, across, down
+from workbench.data.phantom.skeleton import Sheet
+
+#: Everything that a hard phantom may have, and how often.
+OCCLUDERS = {
+    "loose crop": 0.4,
+    "low dose": 0.35,
+    "inverted": 0.12,
+    "rods and screws": 0.2,
+    "brace buckles": 0.25,
+    "electrodes": 0.3,
+    "bar": 0.3,
+    "apron": 0.2,
+    "letters": 0.6,
+}
+
+
+def choose_occluders(rng: np.random.Generator) -> tuple[str, ...]:
+    """Names of what one hard phantom has; at least one."""
+    names = tuple(name for name, share in OCCLUDERS.items() if rng.random() < share)
+    return names or ("bar",)
+
+
+def add_metal(total: np.ndarray, scene: Scene, rng: np.random.Generator, names: tuple[str, ...]) -> None:
+    """Add what absorbs X-rays to a map of attenuation (rows, columns)."""
+    sheet = Sheet(scene)
+    strength = rng.uniform(2.0, 4.0)
+    if "rods and screws" in names:
+        _implants(sheet, scene, rng)
+    if "brace buckles" in names:
+        _brace(sheet, scene, rng)
+    if "electrodes" in names:
+        _electrodes(sheet, scene, rng)
+    if "bar" in names:
+        _bar(sheet, scene, rng)
+    if "apron" in names:
+        _apron(sheet, scene, rng)
+    if set(names) & {"rods and screws", "brace buckles", "electrodes", "bar", "apron"}:
+        total += np.float32(strength) * sheet.array(0.5)
+
+
+def _implants(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
+    """Two rods beside the midline with pedicle screws from one level to another."""
+    first = int(rng.integers(1, 9))
+    last = int(rng.integers(first + 4, 17))
+    for s in (-1, 1):
+        rod = []
+        for k in range(first, last + 1):
+            body = scene.body(k)
+            e, n = across(body.tilt), down(body.tilt)
+            head = (
+                body.centre + e * (s * 0.3 * body.width - 25 * np.sin(body.rotation)) - n * 0.1 * body.height
+            )
+            rod.append(head)
+            if rng.random() < 0.75:
+                tip = head - e * s * 0.14 * body.width + n * rng.normal(0, 1.5)
+                sheet.line(np.stack([head, tip]), 5.5, 0.55)
+                sheet.line(np.stack([head - n * 5, head + n * 5]), 9, 0.8)
+        sheet.line(np.array(rod), 5.5, 0.85)
+
+
+def _brace(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
+    """Buckles and strips of a brace."""
+    for _ in range(rng.integers(2, 6)):
+        y = scene.height_of(rng.uniform(4, 16))
+        x = float(scene.middle_at(np.array(y))) + rng.uniform(-70, 70)
+        w, h = rng.uniform(8, 18), rng.uniform(6, 14)
+        box = np.array([[-w, -h], [w, -h], [w, h], [-w, h], [-w, -h]]) / 2 + [x, y]
+        sheet.line(box, 2.5, rng.uniform(0.3, 0.8))
+        sheet.line(np.array([[x - w, y], [x - w - rng.uniform(20, 60), y + rng.normal(0, 6)]]), 8, 0.05)
+    for _ in range(rng.integers(0, 3)):
+        x = float(scene.middle_at(np.array(0.0))) + rng.uniform(-80, 80)
+        ends = np.array([[x, scene.height_of(4.0)], [x + rng.normal(0, 15), scene.height_of(15.0)]])
+        sheet.line(ends, rng.uniform(6, 15), 0.12)
+
+
+def _electrodes(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
+    for _ in range(rng.integers(1, 5)):
+        y = scene.height_of(rng.uniform(0, 15))
+        x = float(scene.middle_at(np.array(y))) + rng.uniform(-70, 70)
+        ring = np.linspace(0, 2 * np.pi, 20)
+        sheet.polygon(np.stack([x + 6 * np.cos(ring), y + 6 * np.sin(ring)], 1), rng.uniform(0.2, 0.6))
+        a = np.linspace(0, 1, 12)
+        wave = rng.uniform(10, 40) * np.sin(a * rng.uniform(2, 6))
+        run = np.array([rng.uniform(-120, 120), rng.uniform(-200, 200)])
+        sheet.line(np.array([x, y]) + a[:, None] * run + wave[:, None] * [1, 0.3], 1.4, 0.35)
+
+
+def _bar(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
+    """A ruler, a stand or a tube across the picture."""
+    y = scene.height_of(rng.uniform(0, 16))
+    at = np.array([float(scene.axis_at(np.array(y))) + rng.uniform(-45, 45), y])
+    angle = rng.uniform(0, np.pi)
+    along = rng.uniform(40, 260) * np.array([np.cos(angle), np.sin(angle)])
+    sheet.line(np.stack([at - along, at + along]), rng.uniform(3, 16), rng.uniform(0.06, 0.5))
+
+
+def _apron(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
+    """The edge of a lead apron or gonad shield reaching in from below or from a side."""
+    y = scene.height_of(rng.uniform(15.5, 18))
+    x = float(scene.axis_at(np.array(y)))
+    if rng.random() < 0.5:
+        side = rng.choice([-1, 1])
+        near = x + side * rng.uniform(20, 60)
+        ys = y - rng.uniform(20, 120)
+        corner = [
+            [near, y + 200],
+            [near + side * 10, ys],
+            [near + side * 250, ys - 20],
+            [near + side * 250, y + 200],
+        ]
+    else:
+        dip = rng.normal(0, 12)
+        corner = [
+            [x - 200, y - dip],
+            [x, y + rng.uniform(-4, 12)],
+            [x + 200, y + dip],
+            [x + 200, y + 300],
+            [x - 200, y + 300],
+        ]
+    sheet.polygon(np.array(corner), rng.uniform(0.3, 0.9))
+
+
+def add_overlay(
+    grey: np.ndarray, scene: Scene, rng: np.random.Generator, names: tuple[str, ...]
+) -> np.ndarray:
+    """Letters on the picture, and black and white exchanged."""
+    if "letters" in names:
+        grey = _letters(grey, scene, rng)
+    return 1 - grey if "inverted" in names else grey
+
+
+def _letters(grey: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    layer = Image.new("L", (scene.columns, ROWS), 0)
+    draw = ImageDraw.Draw(layer)
+    for _ in range(rng.integers(1, 4)):
+        text = str(rng.choice(["R", "L", "PA", "AP", "STANDING", "A. B. 12", "ERECT", "14:05", "cm"]))
+        font = ImageFont.load_default(size=int(rng.integers(10, 34)))
+        at = (float(rng.uniform(0, scene.columns - 30)), float(rng.uniform(0, ROWS - 30)))
+        draw.text(at, text, fill=int(rng.integers(150, 256)), font=font)
+    return np.maximum(grey, np.asarray(layer, dtype=np.float32) / 255)
