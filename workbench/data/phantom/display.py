@@ -50,8 +50,8 @@ def expose(total: np.ndarray, scene: Scene, rng: np.random.Generator, *, low_dos
     primary = np.exp(-total)
     signal = primary + _scatter(primary, scene, rng)
     signal *= _heel(signal.shape, rng)
-    signal = ndimage.gaussian_filter(signal, rng.uniform(0.4, 0.75), truncate=2.5)
-    photons = np.float32(10 ** (rng.uniform(3.2, 3.7) if low_dose else rng.uniform(3.75, 4.5)))
+    signal = ndimage.gaussian_filter(signal, rng.uniform(0.4, 0.7), truncate=2.5)
+    photons = np.float32(10 ** (rng.uniform(3.3, 3.8) if low_dose else rng.uniform(3.9, 4.7)))
     grain = rng.standard_normal(signal.shape, dtype=np.float32)
     signal += grain * np.sqrt(signal / photons)
     return -np.log(np.maximum(signal, 2e-4))
@@ -77,8 +77,8 @@ def develop(film: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndar
     """The film −log signal as grey levels (rows, columns) in [0, 1], bones bright."""
     film = _local_contrast(film, rng)
     dark, bright = _anchors(film, scene)
-    low = _logit(rng.uniform(0.015, 0.09))
-    high = _logit(rng.uniform(0.50, 0.72))
+    low = _logit(np.exp(rng.uniform(np.log(0.015), np.log(0.15))))
+    high = _logit(rng.uniform(0.54, 0.75))
     slope = (high - low) / max(bright - dark, 0.5)
     grey = 1 / (1 + np.exp(-(low + slope * (film - dark))))
     return grey ** np.float32(np.exp(rng.normal(0, 0.12)))
@@ -91,7 +91,7 @@ def _local_contrast(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     small = np.asarray(Image.fromarray(film).resize(size, Image.Resampling.BOX))
     soft = ndimage.gaussian_filter(small, rng.uniform(5, 11), mode="nearest", truncate=2.5)
     middle = film - np.asarray(Image.fromarray(soft).resize(film.shape[::-1], Image.Resampling.BILINEAR))
-    return film + np.float32(rng.uniform(0.0, 0.9)) * fine + np.float32(rng.uniform(0.0, 0.6)) * middle
+    return film + np.float32(rng.uniform(0.4, 2.2)) * fine + np.float32(rng.uniform(0.0, 0.8)) * middle
 
 
 def _anchors(film: np.ndarray, scene: Scene) -> tuple[float, float]:

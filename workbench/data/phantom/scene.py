@@ -43,7 +43,7 @@ class Body:
     """
 
     level: int
-    centre: Float[np.ndarray, "2"]
+    centre: Float[np.ndarray, "xy=2"]
     tilt: float
     wedge: float
     upper: float
@@ -80,9 +80,9 @@ class Scene:
     geometry: SpineGeometry
     columns: int
     pitch: float
-    origin: Float[np.ndarray, "2"]
+    origin: Float[np.ndarray, "xy=2"]
     bodies: tuple[Body, ...]
-    sacrum: Float[np.ndarray, "2"]
+    sacrum: Float[np.ndarray, "xy=2"]
     sacral_tilt: float
     size: float
     girth: float
@@ -168,16 +168,16 @@ def draw_scene(geometry: SpineGeometry, rng: np.random.Generator, *, loose: bool
         size=size,
         girth=float(np.clip(rng.normal(1, 0.09), 0.82, 1.25)),
         mirrored=bool(rng.random() < 0.12),
-        density=float(rng.uniform(0.75, 1.3)),
+        density=float(rng.uniform(0.65, 1.2)),
     )
 
 
-def across(angle: float) -> Float[np.ndarray, "2"]:
+def across(angle: float) -> Float[np.ndarray, "xy=2"]:
     """Unit vector along a mid-line tilted by an angle in radians."""
     return np.array([np.cos(angle), np.sin(angle)])
 
 
-def down(angle: float) -> Float[np.ndarray, "2"]:
+def down(angle: float) -> Float[np.ndarray, "xy=2"]:
     """Unit vector down the axis of something tilted by an angle in radians."""
     return np.array([-np.sin(angle), np.cos(angle)])
 
@@ -198,7 +198,7 @@ def _turn(geometry: SpineGeometry, degrees: float) -> SpineGeometry:
 
 def _crop(
     geometry: SpineGeometry, rng: np.random.Generator, *, loose: bool
-) -> tuple[float, int, Float[np.ndarray, "2"]]:
+) -> tuple[float, int, Float[np.ndarray, "xy=2"]]:
     """Pitch, columns and origin. Source of the tight crop's numbers: specification, section 1.4."""
     if loose:
         top, bottom = rng.uniform(0.10, 0.30), rng.uniform(0.68, 0.84)
@@ -216,7 +216,7 @@ def _crop(
 
 def _columns(geometry: SpineGeometry, rng: np.random.Generator, pitch: float, *, loose: bool) -> int:
     needed = np.ptp(geometry.corners[..., 0]) / pitch + 24
-    drawn = rng.uniform(290, 384) if loose else np.clip(rng.normal(290, 38), 230, 384)
+    drawn = rng.uniform(290, 384) if loose else np.clip(rng.normal(298, 36), 230, 384)
     return int(np.clip(max(drawn, needed), 230, 384))
 
 

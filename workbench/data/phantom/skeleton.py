@@ -91,9 +91,9 @@ def _ribs(scene: Scene, rng: np.random.Generator, front: Sheet, back: Sheet, str
             split = _RIB_STEPS // 2 + 2
             if k < 10:
                 wide = half * np.linspace(1.0, 1.25, len(path) - split + 1)
-                front.tube(path[split - 1 :], wide, core=0.06 * amount, wall=0.10 * amount)
+                front.tube(path[split - 1 :], wide, core=0.10 * amount, wall=0.17 * amount)
             taper = np.linspace(0.85, 1.0, split) if k < 10 else np.linspace(1.0, 0.7, split)
-            back.tube(path[:split], half * taper, core=0.13 * amount, wall=0.22 * amount)
+            back.tube(path[:split], half * taper, core=0.19 * amount, wall=0.33 * amount)
 
 
 _RIB_STEPS = 28
@@ -132,15 +132,15 @@ def _shoulders(scene: Scene, rng: np.random.Generator, sheet: Sheet, strength: f
         y = at - size * (climb * a + 7 * np.sin(2 * np.pi * a)) + rng.normal(0, 4)
         amount = strength * rng.uniform(0.8, 1.2)
         half = size * np.interp(a, [0, 0.15, 0.6, 1], [7, 5, 4.6, 6])
-        sheet.tube(np.stack([x, y], 1), half, core=0.12 * amount, wall=0.21 * amount)
+        sheet.tube(np.stack([x, y], 1), half, core=0.20 * amount, wall=0.34 * amount)
         inner = middle + s * scene.girth * size * rng.uniform(66, 95)
         a = np.linspace(0, 1, 10)
         x = inner + s * size * (14 * (a - 0.45) ** 2 * 4 - 4 + 10 * a)
         y = scene.height_of(1.2) + size * a * rng.uniform(95, 125)
         edge = np.stack([x, y], 1)
         far = np.array([[inner + s * 75 * size, y[2]], [inner + s * 45 * size, y[-3]]])[::-1]
-        sheet.polygon(np.concatenate([edge, far]), 0.03 * strength)
-        sheet.tube(edge, size * 1.6, core=0.07 * strength, wall=0.09 * strength)
+        sheet.polygon(np.concatenate([edge, far]), 0.08 * strength)
+        sheet.tube(edge, size * 1.8, core=0.15 * strength, wall=0.19 * strength)
 
 
 def _vessels(scene: Scene, rng: np.random.Generator, sheet: Sheet) -> None:
@@ -156,7 +156,7 @@ def _vessels(scene: Scene, rng: np.random.Generator, sheet: Sheet) -> None:
             heading = angle + bend * a
             points = root + length * a[:, None] * np.stack([s * np.cos(heading), np.sin(heading)], 1)
             for i in range(5):
-                sheet.line(points[i : i + 2], 3.6 * (1 - 0.16 * i), 0.08 * (1 - 0.13 * i))
+                sheet.line(points[i : i + 2], 3.8 * (1 - 0.16 * i), 0.13 * (1 - 0.13 * i))
 
 
 def _pelvis(scene: Scene, rng: np.random.Generator, sheet: Sheet, strength: float) -> None:

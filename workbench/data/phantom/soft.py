@@ -61,15 +61,15 @@ def chest_half(scene: Scene, level: np.ndarray | float) -> np.ndarray:
 def _trunk(scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     level, middle = scene.level_at(y), scene.middle_at(y)
     depth = rng.uniform(0.86, 1.14) * scene.size
-    fat = rng.uniform(8, 28) * scene.girth
+    fat = rng.uniform(8, 42) * scene.girth
     half = np.interp(level, [-3, -1, 1, 3], [0, 60, 30, 0]) + chest_half(scene, level) + fat
-    thick = depth * np.interp(level, [-5, 0, 3, 7, 12, 16, 20], [105, 128, 172, 194, 196, 192, 196])
-    trunk = _dome((x - middle) / half, 2.4) * thick
+    thick = depth * np.interp(level, [-5, 0, 3, 7, 12, 16, 20], [105, 128, 164, 180, 202, 200, 204])
+    trunk = _dome((x - middle) / half, rng.uniform(2.4, 4.0)) * thick
     slope = rng.uniform(0.3, 0.6)
     shoulder = rng.uniform(-30, -5) + slope * np.maximum(np.abs(x - middle) - 55, 0)
     trunk = trunk * sigmoid((y - shoulder) / 7)
     neck = _dome((x - scene.axis_at(y)) / (scene.size * rng.uniform(50, 64)), 2.2)
-    neck = neck * np.float32(rng.uniform(100, 126) * depth) * sigmoid((35 - y) / 12)
+    neck = neck * np.float32(rng.uniform(114, 142) * depth) * sigmoid((35 - y) / 12)
     return (np.maximum(trunk, neck) * _WATER).astype(np.float32)
 
 
@@ -85,13 +85,14 @@ def _lungs(
     axis = 0.9 * scene.axis_at(y) + 0.1 * scene.middle_at(y)
     most = rng.uniform(95, 132) * scene.size
     base = rng.uniform(8.9, 10.6)
+    power = rng.uniform(0.38, 0.7)
     air = np.zeros((y.shape[0], x.shape[1]), np.float32)
     for s in (-1, 1):
         heart_side = s == scene.heart_side
         medial = _mediastinum(level, rng, heart_side) * scene.size
         lateral = s * (scene.middle_at(y) - axis) + chest_half(scene, level) - 6
         t = (s * (x - axis) - medial) / np.maximum(lateral - medial, 5)
-        arch = np.clip(4 * t * (1 - t), 0, 1) ** 0.42
+        arch = np.clip(4 * t * (1 - t), 0, 1) ** power
         apex = np.sqrt(np.clip((level + rng.uniform(0.2, 0.9)) / 3.5, 0, 1))
         air += arch * apex * _above_diaphragm(scene, rng, y, t, base + 0.45 * heart_side)
     air *= 1 - _heart(scene, rng, y, x, base)
@@ -100,9 +101,10 @@ def _lungs(
 
 def _mediastinum(level: np.ndarray, rng: np.random.Generator, heart_side: bool) -> np.ndarray:
     """Distance of the lung's inner border from the spine's axis, mm."""
-    knob = rng.uniform(24, 34)
-    wide = [14, 20, knob, 25, 30, 30] if heart_side else [13, 17, 20, 22, 26, 26]
-    return np.interp(level, [-1, 1.5, 3.5, 5, 8, 11], np.array(wide) * rng.uniform(0.8, 1.1))
+    wide = [13, 16, 19, 21, 25] if heart_side else [13, 14, 14, 18, 22]
+    border = np.interp(level, [-1, 2, 5, 8, 11], np.array(wide) * rng.uniform(0.8, 1.3))
+    knob = rng.uniform(3, 16) * np.exp(-(((level - rng.uniform(3.0, 4.0)) / rng.uniform(0.7, 1.1)) ** 2))
+    return border + (knob if heart_side else 0.25 * knob)
 
 
 def _above_diaphragm(
@@ -127,7 +129,7 @@ def _heart(scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray,
     p, q = x - np.float32(cx), y - np.float32(cy)
     u, v = p * np.cos(lean) + q * np.sin(lean), q * np.cos(lean) - p * np.sin(lean)
     r = np.sqrt((u / ru) ** 2 + (v / rv) ** 2)
-    return np.float32(rng.uniform(0.45, 0.7)) * sigmoid((1 - r) * 22)
+    return np.float32(rng.uniform(0.45, 0.7)) * sigmoid((1 - r) * rng.uniform(9, 22))
 
 
 def _airway(scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -181,11 +183,26 @@ def _gas(
         at = rng.uniform(10.2, 11.8), s * rng.uniform(38, 72) * scene.size
         radii = rng.uniform(14, 34), rng.uniform(9, 24)
         _blob(out, scene, rng, y, x, noise, at, radii, rng.uniform(0.2, 0.75))
-    for _ in range(rng.integers(3, 16)):
+    for _ in range(rng.integers(2, 12)):
         at = rng.uniform(11.5, 20.0), rng.uniform(-105, 105) * scene.size
         radii = rng.uniform(6, 20), rng.uniform(5, 15)
         _blob(out, scene, rng, y, x, noise, at, radii, rng.uniform(0.08, 0.5))
+    for _ in range(rng.integers(0, 4)):
+        _colon(out, scene, rng, y, x, noise)
     return out
+
+
+def _colon(
+    out: np.ndarray, scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray, noise: np.ndarray
+) -> None:
+    """A gas-filled loop: overlapping bubbles along a bent line."""
+    level, side = rng.uniform(12, 18), rng.uniform(-85, 85) * scene.size
+    heading, amount = rng.uniform(0, 2 * np.pi), rng.uniform(0.08, 0.4)
+    for _ in range(rng.integers(3, 9)):
+        radii = rng.uniform(8, 15), rng.uniform(8, 15)
+        _blob(out, scene, rng, y, x, noise, (level, side), radii, amount)
+        heading += rng.normal(0, 0.5)
+        level, side = level + 0.45 * np.sin(heading), side + 13 * np.cos(heading)
 
 
 def _blob(

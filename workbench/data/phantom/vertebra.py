@@ -11,7 +11,7 @@ import numpy as np
 from workbench.data.phantom.scene import ROWS, Body, Scene
 
 #: Attenuation of cancellous bone above soft tissue, per mm.
-_CANCELLOUS = 0.0105
+_CANCELLOUS = 0.0085
 
 
 def draw_vertebrae(total: np.ndarray, scene: Scene, rng: np.random.Generator, texture: np.ndarray) -> None:
@@ -34,11 +34,12 @@ class _Look:
     def __init__(self, rng: np.random.Generator, scene: Scene) -> None:
         self.size = scene.size
         self.density = scene.density
-        self.plate = rng.uniform(0.10, 0.21)
-        self.side = rng.uniform(0.04, 0.10)
-        self.ring = rng.uniform(0.08, 0.17)
-        self.spinous = rng.uniform(0.10, 0.22)
-        self.grain = rng.uniform(0.05, 0.14)
+        self.plate = rng.uniform(0.15, 0.32)
+        self.side = rng.uniform(0.06, 0.14)
+        self.ring = rng.uniform(0.10, 0.24)
+        self.spinous = rng.uniform(0.12, 0.30)
+        self.grain = rng.uniform(0.08, 0.22)
+        self.marrow = rng.uniform(0.1, 0.45)
         self.waist = rng.uniform(0.03, 0.08)
         self.hollow = rng.uniform(0.3, 2.2)
         self.line = rng.uniform(0.5, 0.8)
@@ -128,7 +129,7 @@ def _draw_back(u: np.ndarray, v: np.ndarray, body: Body, look: _Look, own: _Own)
         cu = s * w * (0.335 - 0.03 * (body.level < 0)) * flat - (0.55 * body.depth + 3) * turn
         cv = -h * (0.12 + 0.06 * (1 - lumbar)) + 0.5 * rear * np.sin(lean) * 0.4
         ru, rv = w * 0.085 * own.pedicles[i, 0], h * (0.27 + 0.03 * lumbar) * own.pedicles[i, 1]
-        out += np.float32(look.ring) * own.pedicles[i, 2] * dense * _ring(u - cu, v - cv, ru, rv, look.line)
+        out += np.float32(look.ring) * own.pedicles[i, 2] * dense * _ring(u - cu, v - cv, ru, rv, look)
         out += _transverse(u, v, body, s, cu, cv, jitter, lumbar) * dense
         out += _facet(u, v, s, cu, h, w, jitter, lumbar) * dense
     out += _spinous(u, v, body, look, own, turn, lumbar) * dense
@@ -145,7 +146,7 @@ def _transverse(
     up = -0.18 * (1 - lumbar) - 0.06 * lumbar + 0.08 * jitter[1]
     end = (cu + s * length, cv + up * length)
     thick = h * (0.17 - 0.03 * lumbar) * (1 + 0.1 * jitter[2])
-    return np.float32(0.10 - 0.03 * lumbar) * _rod(u, v, (cu, cv), end, thick)
+    return np.float32(0.13 - 0.05 * lumbar) * _rod(u, v, (cu, cv), end, thick)
 
 
 def _facet(
@@ -155,7 +156,7 @@ def _facet(
     near = cu - s * 0.04 * w
     upper = (near + s * 0.03 * w, -h * (0.55 + 0.05 * jitter[3]))
     lower = (near - s * 0.05 * w, h * (0.62 + 0.05 * jitter[2]))
-    return np.float32(0.05 + 0.07 * lumbar) * _rod(u, v, upper, lower, w * (0.075 + 0.02 * lumbar))
+    return np.float32(0.06 + 0.10 * lumbar) * _rod(u, v, upper, lower, w * (0.075 + 0.02 * lumbar))
 
 
 def _spinous(
@@ -169,20 +170,21 @@ def _spinous(
     tip = w * 0.075 * own.spinous[1]
     uu, vv = u - np.float32(cu) - np.float32(own.lean) * (v - np.float32(cv)), v - np.float32(cv)
     narrow = 0.62 + 0.38 * np.clip(vv / np.float32(long), -1, 1)
-    drop = _ring(uu / narrow.clip(0.25), vv, tip, long, look.line) * np.float32(look.spinous * own.spinous[2])
+    drop = _ring(uu / narrow.clip(0.25), vv, tip, long, look) * np.float32(look.spinous * own.spinous[2])
     roof = np.zeros_like(u)
     for s in (-1, 1):
         start = (cu + s * 0.05 * w, cv - 0.55 * long)
         end = (s * 0.27 * w - 0.7 * body.depth * turn, -0.05 * h)
         roof += _rod(u, v, start, end, h * 0.2)
-    return drop + np.float32(0.06) * roof
+    return drop + np.float32(0.06 + 0.12 * lumbar) * roof
 
 
-def _ring(u: np.ndarray, v: np.ndarray, ru: float, rv: float, line: float) -> np.ndarray:
+def _ring(u: np.ndarray, v: np.ndarray, ru: float, rv: float, look: _Look) -> np.ndarray:
     """A bright ellipse outline with a paler inside."""
+    line = look.line
     q = np.sqrt((u / np.float32(ru)) ** 2 + (v / np.float32(rv)) ** 2)
     distance = (1 - q) * np.float32(min(ru, rv) * 0.8 + 0.2 * max(ru, rv))
-    return _bell(distance - line * 0.7, line) + 0.45 * _step(distance, line)
+    return _bell(distance - line * 0.7, line) + np.float32(look.marrow) * _step(distance, line)
 
 
 def _rod(
