@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from tqdm.auto import tqdm
 
 from workbench.data.vertebrae import VERTEBRAE, centres_of, flip_corners
 from workbench.spine.baselines._base import SCALE, check_samples
 from workbench.spine.baselines._closed_form import Ridge
-from workbench.spine.baselines._vertebra_frames import VertebraFrames, VertebraShapes
+from workbench.spine.baselines._vertebra_shapes import VertebraShapes
 from workbench.spine.baselines.gradients import FeatureMaps
 from workbench.spine.baselines.ridge import (
     CENTRE_STEPS,
@@ -22,8 +24,11 @@ from workbench.spine.baselines.ridge import (
     centre_features,
     centres_at,
     corner_features,
+    corners_at,
+    turns,
 )
 from workbench.spine.frames import FRAME
+from workbench.spine.local_frames import LocalFrames
 from workbench.spine.shape_model import ShapeModel
 from workbench.training_log import TrainingLog
 
@@ -71,8 +76,8 @@ class _Report:
     log: TrainingLog
     quiet: bool
 
-    def bar(self, count: int, what: str) -> tqdm:
-        return tqdm(range(count), desc=f"ridge {what}", disable=self.quiet, mininterval=5, leave=False)
+    def bar(self, views: _Views, what: str) -> Iterable[int]:
+        return tqdm(range(len(views)), desc=f"ridge {what}", disable=self.quiet, mininterval=5, leave=False)
 
     def row(self, stage: int, away: np.ndarray, fitted: int) -> None:
         """Squared distances in normalised units, (views, …, 2), averaged over points."""
@@ -88,11 +93,9 @@ def fit_stages(
     rng = np.random.default_rng(seed)
     views = _Views.of(samples, rng)
     report = _Report(TrainingLog(log), quiet=not progress)
-    centres = centres_of(views.corners)
-    shapes = ShapeModel.fit((centres / SCALE).reshape(len(views), -1), variance=_VARIANCE)
+    shapes = ShapeModel.fit((centres_of(views.corners) / SCALE).reshape(len(views), -1), variance=_VARIANCE)
     centre_stages, state = _fit_centres(views, shapes, rng, report)
-    frames = VertebraFrames.of(centres_at(shapes, state[:, :_CORNER_STARTS]))
-    vertebrae, corner_stages = _fit_corners(views, frames, rng, report)
+    vertebrae, corner_stages = _fit_corners(views, centres_at(shapes, state[:, :_CORNER_STARTS]), rng, report)
     return shapes, vertebrae, centre_stages, corner_stages
 
 
@@ -104,55 +107,58 @@ def _fit_centres(
     truth = shapes.project((centres / SCALE).reshape(len(views), 1, -1))
     state = _starts(shapes, centres, rng)
     stages = []
-    for number, step in enumerate(CENTRE_STEPS):
+    for number, step in enumerate(CENTRE_STEPS, start=1):
         x = _collect(
-            views,
-            report,
-            f"centres {number + 1}",
-            step,
-            lambda v, maps: centre_features(maps, shapes, state[v]),
+            views, step, partial(_centre_rows, shapes, state), report.bar(views, f"centres {number}")
         )
         ridge = _fit(x, truth - state, views.fitted)
         state = shapes.clamp(state + ridge(x).reshape(state.shape))
-        report.row(number + 1, centres_at(shapes, state) - centres[:, None], views.fitted)
+        report.row(number, centres_at(shapes, state) - centres[:, None], views.fitted)
         state = shapes.clamp(_reinflated(state, truth, views.fitted, rng))
         stages.append(ridge)
     return tuple(stages), state
 
 
 def _fit_corners(
-    views: _Views, frames: VertebraFrames, rng: np.random.Generator, report: _Report
+    views: _Views, centres: Float[np.ndarray, "views starts 17 2"], rng: np.random.Generator, report: _Report
 ) -> tuple[VertebraShapes, tuple[Ridge, ...]]:
-    corners = np.broadcast_to(views.corners[:, None], (*frames.unit.shape, 4, 2))
-    local = frames.to_local(corners)
-    vertebrae = VertebraShapes.fit(local.reshape(-1, VERTEBRAE, 4, 2))
-    truth = vertebrae.project(local)
-    state = np.zeros_like(truth)
+    """The vertebra's model in the frames that these centres make, and the maps."""
+    frames = LocalFrames.of(torch.from_numpy(centres.reshape(-1, VERTEBRAE, 2)))
+    corners = np.repeat(views.corners, centres.shape[1], axis=0)
+    local = frames.to_local(torch.from_numpy(corners)).numpy()
+    vertebrae = VertebraShapes.fit(local)
+    by_view = (*centres.shape[:2], VERTEBRAE, vertebrae.modes)
+    truth = vertebrae.project(local).reshape(by_view)
+    state = np.zeros(by_view)
     stages = []
-    for number, step in enumerate(CORNER_STEPS):
-        x = _collect(
-            views,
-            report,
-            f"corners {number + 1}",
-            step,
-            lambda v, maps: corner_features(maps, frames[v], vertebrae, state[v]),
-        )
+    for number, step in enumerate(CORNER_STEPS, start=1):
+        points = corners_at(frames, vertebrae, state)
+        rows = partial(_corner_rows, points, turns(frames).reshape(by_view[:3]), state)
+        x = _collect(views, step, rows, report.bar(views, f"corners {number}"))
         ridge = _fit(x, truth - state, views.fitted)
-        state = vertebrae.clamp(state + ridge(x).reshape(state.shape))
-        found = frames.to_image(vertebrae.reconstruct(state))
-        report.row(len(CENTRE_STEPS) + number + 1, found - corners, views.fitted)
+        state = vertebrae.clamp(state + ridge(x).reshape(by_view))
+        away = corners_at(frames, vertebrae, state) - views.corners[:, None]
+        report.row(len(CENTRE_STEPS) + number, away, views.fitted)
         state = vertebrae.clamp(_reinflated(state, truth, views.fitted, rng))
         stages.append(ridge)
     return vertebrae, tuple(stages)
 
 
+def _centre_rows(shapes: ShapeModel, state: np.ndarray, view: int, maps: FeatureMaps) -> np.ndarray:
+    return centre_features(maps, shapes, state[view])
+
+
+def _corner_rows(
+    points: np.ndarray, turned: np.ndarray, state: np.ndarray, view: int, maps: FeatureMaps
+) -> np.ndarray:
+    return corner_features(maps, points[view], turned[view], state[view])
+
+
 def _collect(
-    views: _Views, report: _Report, what: str, step: float, rows: Callable[[int, FeatureMaps], np.ndarray]
+    views: _Views, step: float, rows: Callable[[int, FeatureMaps], np.ndarray], bar: Iterable[int]
 ) -> Float[np.ndarray, "rows features"]:
     """The rows of all views, in their order."""
-    return np.concatenate(
-        [rows(v, FeatureMaps.of(views.image(v), step)) for v in report.bar(len(views), what)]
-    )
+    return np.concatenate([rows(view, FeatureMaps.of(views.image(view), step)) for view in bar])
 
 
 def _fit(x: np.ndarray, change: np.ndarray, fitted: int) -> Ridge:

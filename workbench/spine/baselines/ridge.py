@@ -1,8 +1,8 @@
 """A cascade of ridge regressions on gradient histograms: the same two steps as the CNN cascade, without deep learning.
 
-Four stages move the 17 centres within a linear shape model, three move the corners of each vertebra in its own frame,
-one regressor for all levels. Every stage adds what a linear map reads off the features at the current points (supervised
-descent). Stages start from the mean, never from the truth. Source: specification, sections 2.5 and 9.4.
+Four stages move the 17 centres within a linear shape model, three move the corners of each vertebra in its local
+frame, one regressor for all levels. Every stage adds what a linear map reads off the features at the current points
+(supervised descent). Stages start from the mean, never from the truth. Source: specification, sections 2.5 and 9.4.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch import Tensor
 from workbench.data.vertebrae import VERTEBRAE
 from workbench.spine.baselines._base import SCALE, Baseline, check_frames
 from workbench.spine.baselines._closed_form import Ridge
-from workbench.spine.baselines._vertebra_frames import VertebraFrames, VertebraShapes
+from workbench.spine.baselines._vertebra_shapes import VertebraShapes
 from workbench.spine.baselines.gradients import FeatureMaps
+from workbench.spine.local_frames import LocalFrames
 from workbench.spine.shape_model import ShapeModel
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class RidgeCascade(Baseline):
 
     Args:
         shapes: Model of the normalised centres x1, y1, x2, y2, …
-        vertebrae: Model of a vertebra's corners in its own frame.
+        vertebrae: Model of a vertebra's corners in its local frame.
         centre_stages: One map for each of `CENTRE_STEPS`.
         corner_stages: One map for each of `CORNER_STEPS`.
     """
@@ -85,13 +86,18 @@ class RidgeCascade(Baseline):
         for step, ridge in zip(CENTRE_STEPS, self.centre_stages, strict=True):
             change = ridge(centre_features(maps[step], self.shapes, state))
             state = self.shapes.clamp(state + change)
-        frames = VertebraFrames.of(centres_at(self.shapes, state))
-        local = np.zeros((1, VERTEBRAE, self.vertebrae.basis.shape[1]))
+        return self._corners(maps, centres_at(self.shapes, state))[0]
+
+    def _corners(
+        self, maps: Mapping[float, FeatureMaps], centres: Float[np.ndarray, "starts 17 2"]
+    ) -> Float[np.ndarray, "starts 17 4 2"]:
+        frames = LocalFrames.of(torch.from_numpy(centres))
+        state = np.zeros((len(centres), VERTEBRAE, self.vertebrae.modes))
         for step, ridge in zip(CORNER_STEPS, self.corner_stages, strict=True):
-            change = ridge(corner_features(maps[step], frames, self.vertebrae, local))
-            local = self.vertebrae.clamp(local + change.reshape(local.shape))
-        corners: np.ndarray = frames.to_image(self.vertebrae.reconstruct(local))[0]
-        return corners
+            points = corners_at(frames, self.vertebrae, state)
+            change = ridge(corner_features(maps[step], points, turns(frames), state))
+            state = self.vertebrae.clamp(state + change.reshape(state.shape))
+        return corners_at(frames, self.vertebrae, state)
 
     def tensors(self) -> dict[str, Tensor]:
         """The models and the maps."""
@@ -146,15 +152,35 @@ def centre_features(
     return np.concatenate([seen, state / np.sqrt(shapes.variances)], 1).astype(np.float32)
 
 
+def corners_at(
+    frames: LocalFrames, vertebrae: VertebraShapes, state: Float[np.ndarray, "*n 17 modes"]
+) -> Float[np.ndarray, "*n 17 4 2"]:
+    """Corners in pixels of the frame, from coefficients; the local frames are those of all n, in a row."""
+    local = torch.from_numpy(vertebrae.reconstruct(state).reshape(-1, VERTEBRAE, 4, 2))
+    points: np.ndarray = frames.to_image(local).numpy()
+    return points.reshape(*state.shape[:-1], 4, 2)
+
+
+def turns(frames: LocalFrames) -> Float[np.ndarray, "n 17"]:
+    """Angle of each local frame in radians, clockwise on screen."""
+    return torch.atan2(frames.across[..., 1], frames.across[..., 0]).numpy()
+
+
 def corner_features(
     maps: FeatureMaps,
-    frames: VertebraFrames,
-    vertebrae: VertebraShapes,
-    local: Float[np.ndarray, "starts 17 modes"],
+    points: Float[np.ndarray, "starts 17 4 2"],
+    turned: Float[np.ndarray, "starts 17"],
+    state: Float[np.ndarray, "starts 17 modes"],
 ) -> Float[np.ndarray, "rows features"]:
-    """What is seen around the corners of each vertebra, in its frame, its level and its shape: one row a vertebra."""
-    points = frames.to_image(vertebrae.reconstruct(local))
-    turned = np.repeat(frames.turned.reshape(-1), 4)
-    seen = maps.at(points.reshape(-1, 2), turned).reshape(len(local) * VERTEBRAE, -1)
-    level = np.tile(np.eye(VERTEBRAE), (len(local), 1))
-    return np.concatenate([seen, level, local.reshape(len(seen), -1)], 1).astype(np.float32)
+    """What is seen around the corners of each vertebra, its level and its coefficients: one row a vertebra.
+
+    Args:
+        maps: Of the image.
+        points: The corners.
+        turned: Angle of each vertebra's local frame: grids and orientations turn with it.
+        state: Coefficients of the corners in the local frames.
+    """
+    rows = len(points) * VERTEBRAE
+    seen = maps.at(points.reshape(-1, 2), np.repeat(turned.reshape(-1), 4)).reshape(rows, -1)
+    level = np.tile(np.eye(VERTEBRAE), (len(points), 1))
+    return np.concatenate([seen, level, state.reshape(rows, -1)], 1).astype(np.float32)
