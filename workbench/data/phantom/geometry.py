@@ -1,10 +1,10 @@
-"""Spines in the frontal plane with exact angles: curve families, vertebral chain, wedged bodies, axial rotation.
+"""Spines in the frontal plane with exact angles: vertebral chain, wedged bodies, axial rotation.
 
 All lengths are millimetres, x to the image's right, y down, the centre of T1 at the origin. The tilt of a vertebra is
 the angle of its mid-line from the left to the right side, positive when turned clockwise on the screen. Side mid-points
 lie on the mid-line exactly, so the official angle between vertebrae k and l is |τ_k − τ_l|. Body sizes follow the
-ratios measured on the AASCE labels. Source: specification, sections 1.4, 7.2 and 7.3; the shares of curve types, the
-tilt of the end vertebrae and the irregularities are fitted to the statistics of section 1.4.
+ratios measured on the AASCE labels. Source: specification, sections 1.4, 7.2 and 7.3; the irregularities of tilt,
+wedge and size are fitted to the statistics of section 1.4.
 """
 
 from __future__ import annotations
@@ -15,71 +15,21 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from workbench.data.phantom.curves import Kind, Levels, draw_curves
 from workbench.data.vertebrae import VERTEBRAE, Centres, Corners
 from workbench.errors import InvalidInputError, UnknownNameError
 
-Kind = Literal["1", "2", "3", "4", "5", "6", "mild"]
 Side = Literal["right", "left"]
 Mix = Literal["aasce", "screening"]
 
-Levels = Float[np.ndarray, "17"]
-Gaps = Float[np.ndarray, "16"]
+Gaps = Float[np.ndarray, " 16"]
 
-#: Width, height, disc gap below in fractions of the arc, and upper/lower width ratio, T1 to L5.
+#: Widths, heights and disc gaps below in 1/10,000 of the arc, upper over lower width in 1/1000, T1 to L5.
 _WIDTHS = [668, 651, 613, 598, 608, 627, 659, 695, 725, 773, 835, 886, 940, 997, 1047, 1071, 1097]
 _HEIGHTS = [348, 362, 380, 398, 417, 424, 434, 440, 451, 478, 516, 557, 579, 581, 604, 608, 511]
 _DISCS = [111, 119, 114, 113, 114, 112, 119, 126, 131, 145, 163, 181, 209, 236, 232, 202]
-_UPPER = [
-    24.5,
-    24.9,
-    24.6,
-    24.5,
-    24.9,
-    26.2,
-    27.8,
-    29.5,
-    30.6,
-    31.9,
-    34.9,
-    39.0,
-    41.2,
-    42.6,
-    44.1,
-    46.6,
-    47.3,
-]
-_LOWER = [
-    27.8,
-    27.4,
-    25.9,
-    26.0,
-    27.0,
-    28.2,
-    29.1,
-    30.5,
-    33.0,
-    35.4,
-    39.1,
-    42.1,
-    43.3,
-    45.5,
-    48.0,
-    49.5,
-    49.4,
-]
+_TAPERS = [881, 909, 950, 942, 922, 929, 955, 967, 927, 901, 893, 926, 952, 936, 919, 941, 957]
 _ARC = 412.0  # mm from T1's to L5's centre along the spine
-
-#: Curves of a kind as ranges of the major Cobb angle: proximal thoracic, main thoracic, lumbar.
-_FRACTIONS = {
-    "1": ((0.20, 0.45), (1.0, 1.0), (0.30, 0.65)),
-    "2": ((0.55, 0.85), (1.0, 1.0), (0.30, 0.65)),
-    "3": ((0.20, 0.45), (1.0, 1.0), (0.65, 0.90)),
-    "4": ((0.60, 0.90), (1.0, 1.0), (0.65, 0.95)),
-    "5": ((0.10, 0.40), (0.25, 0.60), (1.0, 1.0)),
-    "6": ((0.20, 0.50), (0.70, 0.95), (1.0, 1.0)),
-    "mild": ((0.20, 0.70), (0.60, 1.0), (0.60, 1.0)),
-}
-_SHARES = {"1": 0.25, "2": 0.10, "3": 0.08, "4": 0.03, "5": 0.27, "6": 0.12, "mild": 0.15}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,63 +161,16 @@ def draw_geometry(rng: np.random.Generator, *, kind: Kind | None = None, mix: Mi
     """
     if mix not in ("aasce", "screening"):
         raise UnknownNameError("mix", mix, ["aasce", "screening"])
-    if kind is not None and kind not in _FRACTIONS:
-        raise UnknownNameError("kind of curve", kind, _FRACTIONS)
-    straight = mix == "screening" and kind is None and rng.random() > 0.04
-    chosen: Kind = "mild" if straight else kind or _draw_kind(rng)
+    straight = mix == "screening" and kind is None and rng.random() > 0.03
+    curves = draw_curves(rng, kind, straight=straight)
     side: Side = "right" if rng.random() < 0.9 else "left"
+    curves = curves if side == "right" else curves.mirrored()
     sizes = _draw_sizes(rng)
-    knots, values = _draw_extremes(rng, chosen, straight=straight)
-    values = values if side == "right" else -values
-    smooth = _half_cosines(knots, values)
-    uneven = smooth + rng.normal(0, 0.5 if straight else 1.0, VERTEBRAE)
+    uneven = curves.tilts() + rng.normal(0, 0.5 if straight else 1.0, VERTEBRAE)
     tilts = balance(uneven, sizes[2], sizes[3], rng.normal(0, 10.0))
-    wedges = 0.44 * np.gradient(smooth) + rng.normal(0, 1.5, VERTEBRAE)
-    turned = _rotations(knots, values, rng.uniform(0.25, 0.4))
-    return build(tilts, wedges, *sizes, turned, kind=chosen, side=side)
-
-
-def _draw_kind(rng: np.random.Generator) -> Kind:
-    kinds: list[Kind] = list(_SHARES)  # type: ignore[arg-type]
-    return kinds[int(rng.choice(len(kinds), p=np.array(list(_SHARES.values()))))]
-
-
-def _draw_extremes(rng: np.random.Generator, kind: Kind, *, straight: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Levels where the tilt turns, and the tilts there, for a right thoracic curve."""
-    cobb = _draw_cobb(rng, kind, straight=straight)
-    proximal, main, lumbar = (cobb * rng.uniform(*span) for span in _FRACTIONS[kind])
-    levels = [rng.integers(0, 3), rng.integers(4, 6), rng.integers(9, 13), rng.integers(14, 16)]
-    tilts = np.cumsum([0.0, proximal, -main, lumbar])
-    # Above and below the end vertebrae the spine turns back, at L5 often by most of the lumbar curve.
-    first = tilts[0] + proximal * rng.uniform(0.0, 0.5)
-    last = tilts[3] - lumbar * rng.uniform(0.2, 0.8)
-    knots = np.array([0, *levels, VERTEBRAE - 1] if levels[0] else [*levels, VERTEBRAE - 1])
-    values = np.array([first, *tilts, last] if levels[0] else [*tilts, last])
-    return knots, values
-
-
-def _draw_cobb(rng: np.random.Generator, kind: Kind, *, straight: bool) -> float:
-    if straight:
-        return float(np.clip(rng.lognormal(np.log(3.0), 0.5), 0.5, 9.0))
-    if kind == "mild":
-        return float(rng.uniform(6.0, 15.0))
-    return float(np.clip(rng.lognormal(np.log(30.0), 0.5), 6.0, 85.0))
-
-
-def _half_cosines(knots: np.ndarray, values: np.ndarray) -> Levels:
-    """Tilts at all levels: half a cosine between knots, so that the extremes sit on vertebrae."""
-    at = np.arange(VERTEBRAE)
-    piece = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 2)
-    u = (at - knots[piece]) / (knots[piece + 1] - knots[piece])
-    return values[piece] + (values[piece + 1] - values[piece]) * (1 - np.cos(np.pi * u)) / 2
-
-
-def _rotations(knots: np.ndarray, values: np.ndarray, share: float) -> Levels:
-    """Axial rotation toward each convexity: a share of the local Cobb angle at the apex, none at the ends."""
-    at = np.arange(VERTEBRAE)
-    piece = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 2)
-    u = (at - knots[piece]) / (knots[piece + 1] - knots[piece])
-    return share * (values[piece + 1] - values[piece]) * np.sin(np.pi * u)
+    wedges = 0.44 * np.gradient(uneven) + rng.normal(0, 2.0, VERTEBRAE)
+    rotations = curves.rotations(rng.uniform(0.25, 0.4))
+    return build(tilts, wedges, *sizes, rotations, kind=curves.kind, side=side)
 
 
 def _draw_sizes(rng: np.random.Generator) -> tuple[Levels, Levels, Levels, Gaps]:
@@ -275,18 +178,18 @@ def _draw_sizes(rng: np.random.Generator) -> tuple[Levels, Levels, Levels, Gaps]
     scale = _ARC * np.clip(rng.normal(1, 0.06), 0.8, 1.2)
     slender = np.clip(rng.normal(1, 0.07), 0.8, 1.2)
     width = np.array(_WIDTHS) * 1e-4 * scale * slender * _along(rng, 0.05)
-    height = np.array(_HEIGHTS) * 1e-4 * scale * _along(rng, 0.08)
-    disc = np.array(_DISCS) * 1e-4 * scale * _along(rng, 0.2)[:-1]
-    ratio = np.array(_UPPER) / np.array(_LOWER) + rng.normal(0, 0.02, VERTEBRAE)
+    height = np.array(_HEIGHTS) * 1e-4 * scale * _along(rng, 0.1)
+    disc = np.array(_DISCS) * 1e-4 * scale * _along(rng, 0.25)[:-1]
+    ratio = np.array(_TAPERS) * 1e-3 + rng.normal(0, 0.02, VERTEBRAE)
     return width * 2 * ratio / (1 + ratio), width * 2 / (1 + ratio), height, disc
 
 
 def _along(rng: np.random.Generator, spread: float, memory: float = 0.6) -> Levels:
-    """Factors about 1 that change slowly from level to level, within three spreads."""
+    """Factors about 1 that change slowly from level to level, within 2.5 spreads."""
     steps = rng.normal(0, 1, VERTEBRAE)
     for k in range(1, VERTEBRAE):
         steps[k] = memory * steps[k - 1] + np.sqrt(1 - memory**2) * steps[k]
-    return 1 + spread * np.clip(steps, -3, 3)
+    return 1 + spread * np.clip(steps, -2.5, 2.5)
 
 
 def _outlines(tilts: Levels, wedges: Levels, upper: Levels, lower: Levels, heights: Levels) -> Corners:
