@@ -81,7 +81,7 @@ def gate_rate(spines: Iterable[np.ndarray]) -> float:
 def convex(quads: Float[np.ndarray, "*n 4 2"]) -> np.ndarray:
     """Whether quadrilaterals (TL, TR, BL, BR) are strictly convex without crossing themselves; False for NaN."""
     turns = _turns(quads)
-    return (turns > 0).all(-1) | (turns < 0).all(-1)
+    return np.asarray((turns > 0).all(-1) | (turns < 0).all(-1))
 
 
 def overlap(first: Float[np.ndarray, "4 2"], second: Float[np.ndarray, "4 2"]) -> float:
@@ -150,7 +150,8 @@ def _tilt_jumps(corners: Corners) -> tuple[int, ...]:
     middle[1:-1] = (tilts[:-2] + tilts[2:]) / 2
     middle[0], middle[-1] = 2 * tilts[1] - tilts[2], 2 * tilts[-2] - tilts[-3]
     apart = np.abs((tilts - middle + 180) % 360 - 180)
-    return _where(apart > TILT_JUMP * np.where(np.isin(np.arange(len(tilts)), [0, len(tilts) - 1]), 2, 1))
+    apart[[0, -1]] /= 2  # two steps away from the middle of the two that foretell it
+    return _where(apart > TILT_JUMP)
 
 
 def _level_shifts(corners: Corners) -> tuple[int, ...]:
@@ -191,7 +192,7 @@ def _sentence(text: str, levels: tuple[int, ...]) -> str:
     return text.format(names=said, **{name: both.split()[one] for name, both in verbs.items()})
 
 
-def _where(mask: np.ndarray) -> tuple[int, ...]:
+def _where(mask: np.ndarray | np.bool) -> tuple[int, ...]:
     return tuple(int(k) for k in np.flatnonzero(mask))
 
 
