@@ -50,8 +50,11 @@ def expose(total: np.ndarray, scene: Scene, rng: np.random.Generator, *, low_dos
     primary = np.exp(-total)
     signal = primary + _scatter(primary, scene, rng)
     signal *= _heel(signal.shape, rng)
-    signal = ndimage.gaussian_filter(signal, rng.uniform(0.4, 0.7), truncate=2.5)
-    photons = np.float32(10 ** (rng.uniform(3.3, 3.8) if low_dose else rng.uniform(3.9, 4.7)))
+    blur = rng.uniform(0.4, 0.7) if rng.random() < 0.8 else rng.uniform(0.7, 1.1)
+    signal = ndimage.gaussian_filter(signal, blur, truncate=2.5)
+    # The exposure follows the patient: so much noise, as a share of the signal, where the trunk is thick.
+    share = np.exp(rng.uniform(*np.log((0.045, 0.09) if low_dose else (0.018, 0.05))))
+    photons = np.float32(1 / (share**2 * np.percentile(signal[::8, ::8], 25)))
     grain = rng.standard_normal(signal.shape, dtype=np.float32)
     signal += grain * np.sqrt(signal / photons)
     return -np.log(np.maximum(signal, 2e-4))
@@ -76,12 +79,14 @@ def _heel(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 def develop(film: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """The film −log signal as grey levels (rows, columns) in [0, 1], bones bright."""
     film = _local_contrast(film, rng)
+    if rng.random() < 0.08:  # two exposures joined
+        film[int(rng.integers(220, 480)) :] += np.float32(rng.normal(0, 0.08))
     dark, bright = _anchors(film, scene)
-    low = _logit(np.exp(rng.uniform(np.log(0.015), np.log(0.15))))
-    high = _logit(rng.uniform(0.54, 0.75))
+    low = _logit(np.exp(rng.uniform(np.log(0.020), np.log(0.15))))
+    high = _logit(rng.uniform(0.54, 0.75) if rng.random() < 0.9 else rng.uniform(0.75, 0.88))
     slope = (high - low) / max(bright - dark, 0.5)
     grey = 1 / (1 + np.exp(-(low + slope * (film - dark))))
-    return grey ** np.float32(np.exp(rng.normal(0, 0.12)))
+    return grey ** np.float32(np.exp(np.clip(rng.normal(0, 0.14), -0.35, 0.35)))
 
 
 def _local_contrast(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -91,7 +96,8 @@ def _local_contrast(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     small = np.asarray(Image.fromarray(film).resize(size, Image.Resampling.BOX))
     soft = ndimage.gaussian_filter(small, rng.uniform(5, 11), mode="nearest", truncate=2.5)
     middle = film - np.asarray(Image.fromarray(soft).resize(film.shape[::-1], Image.Resampling.BILINEAR))
-    return film + np.float32(rng.uniform(0.4, 2.2)) * fine + np.float32(rng.uniform(0.0, 0.8)) * middle
+    strong = rng.uniform(0.0, 0.8) if rng.random() < 0.85 else rng.uniform(0.8, 1.8)
+    return film + np.float32(rng.uniform(0.5, 2.2)) * fine + np.float32(strong) * middle
 
 
 def _anchors(film: np.ndarray, scene: Scene) -> tuple[float, float]:

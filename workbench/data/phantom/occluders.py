@@ -8,8 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 from workbench.data.phantom.scene import ROWS, Scene, across, down
 from workbench.data.phantom.skeleton import Sheet
 
-#: Everything that a hard phantom may have, and how often.
-OCCLUDERS = {
+#: What a film may have, and how often, by level of difficulty.
+CLEAN = {"letters": 0.2, "shutter": 0.15}
+HARD = {
     "loose crop": 0.4,
     "low dose": 0.35,
     "inverted": 0.12,
@@ -19,13 +20,14 @@ OCCLUDERS = {
     "bar": 0.3,
     "apron": 0.2,
     "letters": 0.6,
+    "shutter": 0.3,
 }
 
 
-def choose_occluders(rng: np.random.Generator) -> tuple[str, ...]:
-    """Names of what one hard phantom has; at least one."""
-    names = tuple(name for name, share in OCCLUDERS.items() if rng.random() < share)
-    return names or ("bar",)
+def choose_occluders(rng: np.random.Generator, *, hard: bool) -> tuple[str, ...]:
+    """Names of what one phantom has; at least one where it is to be hard."""
+    names = tuple(name for name, share in (HARD if hard else CLEAN).items() if rng.random() < share)
+    return names or (("bar",) if hard else ())
 
 
 def add_metal(total: np.ndarray, scene: Scene, rng: np.random.Generator, names: tuple[str, ...]) -> None:
@@ -134,7 +136,21 @@ def add_overlay(
     """Letters on the picture, and black and white exchanged."""
     if "letters" in names:
         grey = _letters(grey, scene, rng)
-    return 1 - grey if "inverted" in names else grey
+    if "inverted" in names:
+        grey = 1 - grey
+    return _shutter(grey, scene, rng) if "shutter" in names else grey
+
+
+def _shutter(grey: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Black margins beside the field that was exposed."""
+    spine = scene.pixels(scene.geometry.corners)[..., 0]
+    room = np.array([spine.min(), grey.shape[1] - spine.max()]) - 12
+    wide = np.minimum(grey.shape[1] * rng.uniform(0, 0.12, 2), room) * (rng.random(2) < 0.7)
+    left, right = (max(int(w), 0) for w in wide)
+    grey = grey.copy()
+    grey[:, :left] = 0
+    grey[:, grey.shape[1] - right :] = 0
+    return grey
 
 
 def _letters(grey: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:

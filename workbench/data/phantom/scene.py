@@ -203,8 +203,8 @@ def _crop(
     if loose:
         top, bottom = rng.uniform(0.10, 0.30), rng.uniform(0.68, 0.84)
     else:
-        top = np.clip(rng.normal(0.066, 0.013), 0.042, 0.13)
-        bottom = np.clip(rng.normal(0.913, 0.02), 0.84, 0.945)
+        top = np.clip(rng.normal(0.066, 0.015), 0.042, 0.14)
+        bottom = np.clip(rng.normal(0.912, 0.023), 0.82, 0.945)
     ends = geometry.centres[[0, -1], 1]
     pitch = float(np.ptp(ends) / ((bottom - top) * (ROWS - 1)))
     columns = _columns(geometry, rng, pitch, loose=loose)

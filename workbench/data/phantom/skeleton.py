@@ -60,7 +60,7 @@ class Sheet:
         return [(float(a), float(b)) for a, b in at]
 
 
-def draw_skeleton(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+def draw_skeleton(scene: Scene, rng: np.random.Generator, texture: np.ndarray) -> np.ndarray:
     """Attenuation of ribs, shoulder girdle, pelvis, sacrum, skull and lung vessels, (rows, columns) float32."""
     front, back, rest = Sheet(scene), Sheet(scene), Sheet(scene)
     strength = rng.uniform(0.6, 1.25) * scene.density
@@ -72,6 +72,7 @@ def draw_skeleton(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     total = back.array(rng.uniform(0.5, 0.9))
     total += front.array(rng.uniform(0.7, 1.3))
     total += rest.array(rng.uniform(0.6, 1.1))
+    total *= 1 + np.float32(rng.uniform(0.05, 0.2)) * texture
     return total
 
 
@@ -161,7 +162,7 @@ def _vessels(scene: Scene, rng: np.random.Generator, sheet: Sheet) -> None:
 
 def _pelvis(scene: Scene, rng: np.random.Generator, sheet: Sheet, strength: float) -> None:
     """Sacrum with its wings and foramina, sacro-iliac lines, iliac wings; hips where the image reaches them."""
-    size = scene.size
+    size, wide = scene.size, rng.uniform(0.86, 1.1)
     e, n = across(scene.sacral_tilt), down(scene.sacral_tilt)
 
     def at(u: np.ndarray | float, v: np.ndarray | float) -> np.ndarray:
@@ -171,7 +172,7 @@ def _pelvis(scene: Scene, rng: np.random.Generator, sheet: Sheet, strength: floa
         crest = np.array(
             [[52, 14], [62, -6], [80, -24], [105, -30], [128, -16], [140, 12], [128, 42], [95, 78], [62, 92]]
         )
-        crest = crest * [1, rng.uniform(0.85, 1.15)] + [0, rng.uniform(-8, 14)]
+        crest = crest * [wide, rng.uniform(0.85, 1.15)] + [0, rng.uniform(-8, 14)]
         smooth = _smooth(crest * [s, 1])
         sheet.polygon(at(smooth[:, 0], smooth[:, 1]), 0.13 * strength)
         rim = at(smooth[: len(smooth) * 3 // 4, 0], smooth[: len(smooth) * 3 // 4, 1])
@@ -215,7 +216,7 @@ def _skull(scene: Scene, rng: np.random.Generator, sheet: Sheet) -> None:
     sheet.polygon(head, 0.55)
     sheet.line(head, 6 * size, 0.75)
     jaw = np.linspace(0.1, np.pi - 0.1, 16)
-    path = base + size * np.stack([50 * np.cos(jaw), 28 * np.sin(jaw) + rng.uniform(-8, 8)], 1)
+    path = base + size * np.stack([50 * np.cos(jaw), 28 * np.sin(jaw) + rng.uniform(-16, 3)], 1)
     sheet.tube(path, 8 * size, core=0.3, wall=0.5)
 
 

@@ -36,7 +36,7 @@ def draw_soft(scene: Scene, rng: np.random.Generator, noise: np.ndarray) -> np.n
     total -= _airway(scene, rng, y, x)
     total += _belly(scene, rng, y, x)
     total -= np.minimum(_gas(scene, rng, y, x, noise), 0.5 * total)
-    total *= 1 + np.float32(rng.uniform(0.006, 0.016)) * noise
+    total *= 1 + np.float32(rng.uniform(0.008, 0.026)) * noise
     return enlarge(total, scene.columns)
 
 
@@ -61,16 +61,19 @@ def chest_half(scene: Scene, level: np.ndarray | float) -> np.ndarray:
 def _trunk(scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     level, middle = scene.level_at(y), scene.middle_at(y)
     depth = rng.uniform(0.86, 1.14) * scene.size
-    fat = rng.uniform(8, 42) * scene.girth
+    fat = rng.uniform(10, 55) * scene.girth
     half = np.interp(level, [-3, -1, 1, 3], [0, 60, 30, 0]) + chest_half(scene, level) + fat
-    thick = depth * np.interp(level, [-5, 0, 3, 7, 12, 16, 20], [105, 128, 164, 180, 202, 200, 204])
-    trunk = _dome((x - middle) / half, rng.uniform(2.4, 4.0)) * thick
+    thick = depth * (1 + 0.06 * np.abs(x - middle) / 100 * sigmoid(level - 11)) * np.interp(level, [-5, 0, 3, 7, 12, 16, 20], [105, 128, 164, 180, 202, 200, 204])
+    trunk = _dome((x - middle) / half, rng.uniform(2.6, 4.8)) * thick
     slope = rng.uniform(0.3, 0.6)
     shoulder = rng.uniform(-30, -5) + slope * np.maximum(np.abs(x - middle) - 55, 0)
     trunk = trunk * sigmoid((y - shoulder) / 7)
     neck = _dome((x - scene.axis_at(y)) / (scene.size * rng.uniform(50, 64)), 2.2)
     neck = neck * np.float32(rng.uniform(114, 142) * depth) * sigmoid((35 - y) / 12)
-    return (np.maximum(trunk, neck) * _WATER).astype(np.float32)
+    at = scene.body(-5).centre + [0, -82 * scene.size]
+    r = np.sqrt(((x - at[0]) / 74) ** 2 + ((y - at[1]) / 94) ** 2) / scene.size
+    head = np.float32(165 * scene.size) * _dome(r, 3)
+    return (np.maximum(np.maximum(trunk, neck), head) * _WATER).astype(np.float32)
 
 
 def _dome(r: np.ndarray, power: float) -> np.ndarray:
@@ -123,8 +126,8 @@ def _above_diaphragm(
 def _heart(scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray, base: float) -> np.ndarray:
     s = scene.heart_side
     cy = scene.height_of(base - rng.uniform(1.6, 2.4))
-    cx = 0.6 * scene.axis_at(cy) + 0.4 * scene.middle_at(cy) + s * rng.uniform(14, 26) * scene.size
-    ru, rv = rng.uniform(48, 62) * scene.size, rng.uniform(38, 50) * scene.size
+    cx = 0.6 * scene.axis_at(cy) + 0.4 * scene.middle_at(cy) + s * rng.uniform(20, 36) * scene.size
+    ru, rv = rng.uniform(42, 60) * scene.size, rng.uniform(36, 48) * scene.size
     lean = s * rng.uniform(0.3, 0.7)
     p, q = x - np.float32(cx), y - np.float32(cy)
     u, v = p * np.cos(lean) + q * np.sin(lean), q * np.cos(lean) - p * np.sin(lean)
@@ -197,12 +200,12 @@ def _colon(
 ) -> None:
     """A gas-filled loop: overlapping bubbles along a bent line."""
     level, side = rng.uniform(12, 18), rng.uniform(-85, 85) * scene.size
-    heading, amount = rng.uniform(0, 2 * np.pi), rng.uniform(0.08, 0.4)
+    heading, amount = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.25)
     for _ in range(rng.integers(3, 9)):
         radii = rng.uniform(8, 15), rng.uniform(8, 15)
         _blob(out, scene, rng, y, x, noise, (level, side), radii, amount)
         heading += rng.normal(0, 0.5)
-        level, side = level + 0.45 * np.sin(heading), side + 13 * np.cos(heading)
+        level, side = level + 0.3 * np.sin(heading), side + 9 * np.cos(heading)
 
 
 def _blob(

@@ -11,7 +11,7 @@ import numpy as np
 from workbench.data.phantom.scene import ROWS, Body, Scene
 
 #: Attenuation of cancellous bone above soft tissue, per mm.
-_CANCELLOUS = 0.0085
+_CANCELLOUS = 0.0078
 
 
 def draw_vertebrae(total: np.ndarray, scene: Scene, rng: np.random.Generator, texture: np.ndarray) -> None:
@@ -34,13 +34,15 @@ class _Look:
     def __init__(self, rng: np.random.Generator, scene: Scene) -> None:
         self.size = scene.size
         self.density = scene.density
-        self.plate = rng.uniform(0.15, 0.32)
+        self.plate = rng.uniform(0.19, 0.34)
         self.side = rng.uniform(0.06, 0.14)
         self.ring = rng.uniform(0.10, 0.24)
         self.spinous = rng.uniform(0.12, 0.30)
         self.grain = rng.uniform(0.08, 0.22)
         self.marrow = rng.uniform(0.1, 0.45)
         self.waist = rng.uniform(0.03, 0.08)
+        self.rounded = rng.uniform(0.1, 1.0)
+        self.patchy = rng.uniform(0.1, 0.35)
         self.hollow = rng.uniform(0.3, 2.2)
         self.line = rng.uniform(0.5, 0.8)
         self.edge = rng.uniform(0.45, 0.8)
@@ -50,8 +52,9 @@ class _Own:
     """What makes one vertebra different from its neighbours."""
 
     def __init__(self, rng: np.random.Generator, body: Body) -> None:
-        self.density = rng.uniform(0.9, 1.1)
-        self.plates = rng.uniform(0.7, 1.25, 2)
+        self.density = rng.uniform(0.8, 1.2)
+        self.plates = rng.uniform(0.6, 1.3, 2)
+        self.fades = rng.normal(0, 0.3, 2)
         self.pedicles = rng.uniform(0.85, 1.15, (2, 3))
         self.process = rng.normal(0, 1, (2, 4))
         self.spinous = rng.uniform(0.8, 1.2, 3)
@@ -81,6 +84,9 @@ def _draw_body(
     rise = body.width * np.tan(body.wedge / 2)
     upper = -(body.height / 2 + u * np.float32(rise / body.upper))
     lower = body.height / 2 + u * np.float32(rise / body.lower)
+    across_ = np.abs(u) * np.float32(2 / body.width)
+    blunt = np.float32(look.rounded) * np.clip(across_ * 5 - 4, 0, 1.2) ** 2
+    upper, lower = upper + blunt, lower - blunt
     along = v * np.float32(2 / body.height)
     side = np.float32(body.width / 2) + along * np.float32((body.lower - body.upper) / 4)
     side *= 1 - np.float32(look.waist) * np.clip(1 - along * along, 0, None)
@@ -96,11 +102,10 @@ def _draw_body(
     thick = np.float32(body.depth * _CANCELLOUS * dense) * (0.35 + 0.65 * round_)
     out = inside * thick * grain
     out += np.float32(look.side * dense) * _bell(inward - look.line, look.line * 1.1) * inside
-    for distance, wide, share in (
-        (v - upper, opened[0], own.plates[0]),
-        (lower - v, opened[1], own.plates[1]),
-    ):
-        out += sides * np.float32(look.plate * share * np.sqrt(dense)) * _plate(distance, wide, sag, look)
+    patches = (1 + np.float32(look.patchy) * texture) * sides * np.float32(look.plate * np.sqrt(dense))
+    for i, distance in enumerate((v - upper, lower - v)):
+        share = own.plates[i] * np.clip(1 + u * np.float32(2 * own.fades[i] / body.width), 0.2, 1.8)
+        out += patches * share * _plate(distance, opened[i], sag, look)
     return out
 
 
@@ -176,7 +181,7 @@ def _spinous(
         start = (cu + s * 0.05 * w, cv - 0.55 * long)
         end = (s * 0.27 * w - 0.7 * body.depth * turn, -0.05 * h)
         roof += _rod(u, v, start, end, h * 0.2)
-    return drop + np.float32(0.06 + 0.12 * lumbar) * roof
+    return drop + np.float32(0.06 + 0.14 * lumbar) * roof
 
 
 def _ring(u: np.ndarray, v: np.ndarray, ru: float, rv: float, look: _Look) -> np.ndarray:
