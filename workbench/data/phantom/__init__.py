@@ -8,7 +8,7 @@ from workbench.data.phantom.geometry import SpineGeometry, build, chain, draw_ge
 from workbench.data.phantom.render import Level, Phantom, phantom, render
 
 #: Grows when pixels of `phantom` change; caches carry it.
-PHANTOM_VERSION = 1
+PHANTOM_VERSION = 2
 
 __all__ = [
     "PHANTOM_VERSION",

@@ -63,14 +63,18 @@ def _trunk(scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray)
     depth = rng.uniform(0.86, 1.14) * scene.size
     fat = rng.uniform(10, 55) * scene.girth
     half = np.interp(level, [-3, -1, 1, 3], [0, 60, 30, 0]) + chest_half(scene, level) + fat
-    thick = depth * (1 + 0.06 * np.abs(x - middle) / 100 * sigmoid(level - 11)) * np.interp(level, [-5, 0, 3, 7, 12, 16, 20], [105, 128, 164, 180, 202, 200, 204])
+    thick = (
+        depth
+        * (1 + 0.06 * np.abs(x - middle) / 100 * sigmoid(level - 11))
+        * np.interp(level, [-5, 0, 3, 7, 12, 16, 20], [105, 128, 164, 180, 202, 200, 204])
+    )
     trunk = _dome((x - middle) / half, rng.uniform(2.6, 4.8)) * thick
     slope = rng.uniform(0.3, 0.6)
     shoulder = rng.uniform(-30, -5) + slope * np.maximum(np.abs(x - middle) - 55, 0)
     trunk = trunk * sigmoid((y - shoulder) / 7)
     neck = _dome((x - scene.axis_at(y)) / (scene.size * rng.uniform(50, 64)), 2.2)
     neck = neck * np.float32(rng.uniform(114, 142) * depth) * sigmoid((35 - y) / 12)
-    at = scene.body(-5).centre + [0, -82 * scene.size]
+    at = scene.body(-5).centre - np.array([0, 82 * scene.size])
     r = np.sqrt(((x - at[0]) / 74) ** 2 + ((y - at[1]) / 94) ** 2) / scene.size
     head = np.float32(165 * scene.size) * _dome(r, 3)
     return (np.maximum(np.maximum(trunk, neck), head) * _WATER).astype(np.float32)

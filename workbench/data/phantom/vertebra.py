@@ -32,7 +32,6 @@ class _Look:
     """What all vertebrae of one image share."""
 
     def __init__(self, rng: np.random.Generator, scene: Scene) -> None:
-        self.size = scene.size
         self.density = scene.density
         self.plate = rng.uniform(0.19, 0.34)
         self.side = rng.uniform(0.06, 0.14)
@@ -59,7 +58,6 @@ class _Own:
         self.process = rng.normal(0, 1, (2, 4))
         self.spinous = rng.uniform(0.8, 1.2, 3)
         self.lean = rng.normal(0, 0.12)
-        self.cubes = rng.uniform(0.0, 1.0, 2)
 
 
 def _window(body: Body, scene: Scene):  # type: ignore[no-untyped-def]
