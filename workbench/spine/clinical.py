@@ -107,17 +107,19 @@ def clinical_angles(corners: np.ndarray) -> ClinicalAngles:
 def turning_points(tilts: np.ndarray, turn: float = TURN) -> tuple[int, ...]:
     """Indices between which the tilt rises or falls by at least `turn` without turning back by as much.
 
-    Consecutive ones are the ends of a curve. A spine without such a rise or fall has none.
+    Consecutive ones are the ends of a curve, so straight stretches above the first and below the last are left out.
+    A spine without such a rise or fall has none.
 
     Example:
         >>> turning_points(np.array([3.0, 12.0, 0.0, -13.0, -11.0, -4.0]))
         (0, 1, 3, 5)
     """
+    tilts = np.round(tilts, 6)  # so that a straight stretch is one
     ends: list[int] = []
     low = high = direction = 0
     for k, tilt in enumerate(tilts):
-        low = k if tilt < tilts[low] else low
-        high = k if tilt > tilts[high] else high
+        low = k if tilt < tilts[low] or (not ends and tilt == tilts[low]) else low
+        high = k if tilt > tilts[high] or (not ends and tilt == tilts[high]) else high
         if direction <= 0 and tilt - tilts[low] >= turn:
             ends, high, direction = [*ends, low], k, 1
         elif direction >= 0 and tilts[high] - tilt >= turn:
