@@ -28,6 +28,7 @@ class AugmentationSettings:
         scale: Standard deviation of the logarithm of the scale.
         turn: Standard deviation of the rotation in degrees.
         flip: Share of views that are flipped left to right.
+        cut: Share of views that are enlarged so that the lowest vertebrae, or the uppermost, fall outside.
         gamma: Largest factor by which the greys' exponent differs from one, either way.
         contrast: Largest relative change of contrast.
         brightness: Largest shift of the greys.
@@ -40,6 +41,7 @@ class AugmentationSettings:
     scale: float = 0.05
     turn: float = 3.0
     flip: float = 0.5
+    cut: float = 0.1
     gamma: float = 2.0
     contrast: float = 0.4
     brightness: float = 0.15
@@ -179,6 +181,17 @@ def _affine(count: int, flipped: Tensor, generator: torch.Generator, settings: A
     linear = torch.stack([torch.stack([cos * mirror, -sin], -1), torch.stack([sin * mirror, cos], -1)], 1)
     middle = torch.tensor([(FRAME[1] - 1) / 2, (FRAME[0] - 1) / 2])
     offset = middle + normal[2:].T * settings.shift * FRAME[0] - linear @ middle
+    return _cut(torch.cat([linear, offset[:, :, None]], 2), generator, settings)
+
+
+def _cut(affine: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
+    """Enlarge some views by up to a third, with the upper edge kept in place, or (one in three) the lower one."""
+    uniform = torch.rand(3, len(affine), generator=generator)
+    factor = torch.where(uniform[0] < settings.cut, (0.3 * uniform[1]).exp(), torch.ones(len(affine)))
+    edge = torch.where(uniform[2] < 1 / 3, FRAME[0] - 1.0, 0.0)
+    fixed = torch.stack([torch.full_like(edge, (FRAME[1] - 1) / 2), edge], 1)
+    linear = affine[:, :, :2] * factor[:, None, None]
+    offset = fixed + factor[:, None] * (affine[:, :, 2] - fixed)
     return torch.cat([linear, offset[:, :, None]], 2)
 
 

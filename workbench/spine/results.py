@@ -12,7 +12,7 @@ import numpy as np
 from workbench.data.vertebrae import CORNERS, LEVELS, Centres, Corners, centres_of, check_corners
 from workbench.errors import InvalidInputError
 from workbench.files import write_json
-from workbench.spine.angles import CobbAngles, official_angles
+from workbench.spine.angles import CobbAngles, official_angles, visible_angles
 from workbench.spine.clinical import ClinicalAngles, clinical_angles
 from workbench.spine.quality import QualityFlag, quality_flags
 
@@ -76,13 +76,26 @@ class SpinePrediction:
         """Centres (17, 2): the mean of the last corners."""
         return centres_of(self.corners)
 
+    @property
+    def visible(self) -> np.ndarray:
+        """Which vertebrae lie in the image, (17,): the centre is inside. A cut film shows fewer than seventeen."""
+        x, y = self.centres.T
+        return (x > -0.5) & (x < self.size[1] - 0.5) & (y > -0.5) & (y < self.size[0] - 0.5)
+
+    @property
+    def visible_corners(self) -> Corners:
+        """Corners (17, 4, 2) with NaN for vertebrae that are not in the image."""
+        return np.where(self.visible[:, None, None], self.corners, np.nan)
+
     def angles(self, variant: Literal["official", "yi"] = "official") -> CobbAngles:
-        """The three official angles."""
-        return official_angles(self.corners, self.size[0], variant)
+        """The three official angles; of the vertebrae in the image alone where some are not (see `visible_angles`)."""
+        if self.visible.all():
+            return official_angles(self.corners, self.size[0], variant)
+        return visible_angles(self.visible_corners, self.size[0])
 
     def clinical(self) -> ClinicalAngles:
-        """Curves, severity and Lenke type by threshold."""
-        return clinical_angles(self.corners)
+        """Curves, severity and Lenke type by threshold, of the vertebrae in the image."""
+        return clinical_angles(self.visible_corners)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a vertebra: level, centre and corners in pixels."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -110,14 +107,13 @@ def _cache_path(set_name: str, count: int, level: Level) -> Path:
 def _render(
     set_name: str, count: int, level: Level, workers: int, progress: bool
 ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    draw: Callable[[int], tuple[np.ndarray, np.ndarray]] = partial(_phantom, set_name, level)
-    bar = partial(tqdm, total=count, desc=f"phantoms {set_name} {level}", disable=not progress, mininterval=5)
-    if workers <= 1 or count < 8:
-        yield from bar(map(draw, range(count)))
-        return
-    # A fork of a process with running threads may hang; a fresh one cannot.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from bar(pool.map(draw, range(count), chunksize=8))
+    from joblib import Parallel, delayed
+
+    # joblib's processes start afresh (a fork of running threads may hang) and need no guard in the caller's script.
+    drawn = Parallel(n_jobs=workers, return_as="generator", batch_size=8)(
+        delayed(_phantom)(set_name, level, index) for index in range(count)
+    )
+    yield from tqdm(drawn, total=count, desc=f"phantoms {set_name} {level}", disable=not progress, mininterval=5)
 
 
 def _phantom(set_name: str, level: Level, index: int) -> tuple[np.ndarray, np.ndarray]:
