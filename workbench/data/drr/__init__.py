@@ -10,6 +10,7 @@ Example:
     >>> [drr.curve for drr in projections(3)]
 """
 
+from workbench.data.drr.film import Film, draw_film
 from workbench.data.drr.views import Drr, Pose, draw_pose, project, projections
 
-__all__ = ["Drr", "Pose", "draw_pose", "project", "projections"]
+__all__ = ["Drr", "Film", "Pose", "draw_film", "draw_pose", "project", "projections"]

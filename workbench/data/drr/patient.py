@@ -35,6 +35,10 @@ _WATER = 0.02  # attenuation, 1/mm
 _BONE_FROM, _BONE_FULL, _BONE_GAIN = 100.0, 400.0, 0.4  # HU, HU, extra attenuation of dense bone
 _METAL = 2500.0  # HU, above it numbers are artefacts
 _BLOOD = 60.0  # HU, what vessels hold without contrast agent
+_MOST_LABELS = 1000
+
+#: Groups of structures.
+_VESSELS, _BONES = ("cardiac",), ("vertebrae", "skeleton", "ribs")
 
 Hounsfield = Float[np.ndarray, "depth row column"]
 
@@ -95,30 +99,34 @@ def build_patient(volume: Volume, labels: Volume, groups: Mapping[str, Mapping[s
         groups: Label numbers by name by group; ``vertebrae_T1`` to ``vertebrae_L2`` and ``spinal_cord`` must be there.
 
     Raises:
-        IntegrityError: the grids differ, or a vertebra is missing.
+        IntegrityError: the grids differ, the labels are no whole numbers, or a vertebra is missing.
     """
-    if volume.array.shape != labels.array.shape or not np.allclose(volume.affine, labels.affine, atol=1e-3):
-        raise IntegrityError(
-            f"CT {volume.array.shape} and labels {labels.array.shape} do not lie on the same grid; fetch them again"
-        )
-    numbers = {name: number for group in groups.values() for name, number in group.items()}
-    corners = _corners(labels, numbers)
+    _check_grids(volume, labels)
+    corners = _corners(labels, {name: n for group in groups.values() for name, n in group.items()})
     middle = np.nanmean(corners, (0, 1))
     depth, row, column = volume.spacing
-    kept = slice(max(int((middle[0] - _HALF_WIDTH) / column), 0), int((middle[0] + _HALF_WIDTH) / column) + 1)
-    bones = [n for group in ("vertebrae", "skeleton", "ribs") for n in groups.get(group, {}).values()]
-    cut = np.asarray(labels.array[:, :, kept])
-    hounsfield = _without_contrast(
-        _hounsfield(volume, kept), cut, list(groups.get("cardiac", {}).values()), bones
-    )
+    kept = _columns(middle[0], column)
+    hounsfield = _without_contrast(_hounsfield(volume, kept), labels.array[:, :, kept], groups)
     planes, start = _thinned(_attenuation(hounsfield), _body(hounsfield))
-    first = np.array([kept.start * column, 0.0, (start + 0.5) * depth]) - middle
-    return Patient(
-        _rows(planes, row),
-        (float(first[0]), float(first[1]), float(first[2])),
-        (column, _ROW, 2 * depth),
-        corners - middle,
-    )
+    x, y, z = np.array([kept.start * column, 0.0, (start + 0.5) * depth]) - middle
+    first = (float(x), float(y), float(z))
+    return Patient(_rows(planes, row), first, (column, _ROW, 2 * depth), corners - middle)
+
+
+def _check_grids(volume: Volume, labels: Volume) -> None:
+    shapes = f"CT {volume.array.shape} and labels {labels.array.shape}"
+    if volume.array.shape != labels.array.shape or not np.allclose(volume.affine, labels.affine, atol=1e-3):
+        raise IntegrityError(f"{shapes} do not lie on the same grid; fetch them again")
+    if (
+        labels.array.dtype.kind not in "iu"
+        or not 0 <= labels.array.min() <= labels.array.max() <= _MOST_LABELS
+    ):
+        raise IntegrityError(f"the labels are not whole numbers from 0 to {_MOST_LABELS}; fetch them again")
+
+
+def _columns(middle: float, spacing: float) -> slice:
+    """The columns within reach of the spine, whose middle lies `middle` mm from the first."""
+    return slice(max(int((middle - _HALF_WIDTH) / spacing), 0), int((middle + _HALF_WIDTH) / spacing) + 1)
 
 
 def _corners(labels: Volume, numbers: Mapping[str, int]) -> Float[np.ndarray, "17 4 3"]:
@@ -160,19 +168,23 @@ def _hounsfield(volume: Volume, kept: slice) -> Hounsfield:
 def _without_contrast(
     hounsfield: Hounsfield,
     labels: Integer[np.ndarray, "depth row column"],
-    vessels: list[int],
-    bones: list[int],
+    groups: Mapping[str, Mapping[str, int]],
 ) -> Hounsfield:
     """Heart and vessels, and a rim of 2 voxels about them, without what makes them brighter than blood."""
-    inside = ndimage.binary_dilation(_among(labels, vessels), iterations=2) & ~_among(labels, bones)
+    vessels, bones = _among(labels, groups, _VESSELS), _among(labels, groups, _BONES)
+    inside = ndimage.binary_dilation(vessels, iterations=2) & ~bones
     hounsfield[inside] = np.minimum(hounsfield[inside], _BLOOD)
     return hounsfield
 
 
-def _among(labels: np.ndarray, numbers: list[int]) -> Bool[np.ndarray, "depth row column"]:
-    table = np.zeros(int(labels.max()) + 1, dtype=bool)
-    table[[number for number in numbers if number < len(table)]] = True
-    return table[labels]
+def _among(
+    labels: np.ndarray, groups: Mapping[str, Mapping[str, int]], names: tuple[str, ...]
+) -> Bool[np.ndarray, "depth row column"]:
+    """Which voxels belong to a structure of one of the groups named."""
+    wanted = [number for name in names for number in groups.get(name, {}).values()]
+    table = np.zeros(_MOST_LABELS + 1, dtype=bool)
+    table[[number for number in wanted if 0 < number <= _MOST_LABELS]] = True
+    return np.asarray(table[labels])
 
 
 def _body(hounsfield: Hounsfield) -> Bool[np.ndarray, "depth row column"]:
