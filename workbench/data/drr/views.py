@@ -32,7 +32,7 @@ class Pose:
         roll: Degrees in the film's plane, clockwise. At most 30.
         distance: Millimetres from the source to the spine, infinite for parallel rays. At least 600.
         added: Degrees by which each vertebra T1 to L5 is turned, clockwise as seen from the front: a scoliosis.
-        above, below: Free film above T1 and below L2, as parts of the height between. The CT ends about 0.1 above
+        above, below: Free film above T1 and below L2, as parts of the height between. The CT ends about 0.08 above
             and 0.06 below; beyond that its last slice goes on.
         width: Width of the film, px, or 0 for what the spine needs, within the range of tight crops.
         aside: Place of the spine's middle from the film's, as a part of the width.
