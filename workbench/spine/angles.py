@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from workbench.data.vertebrae import LEVELS, Corners, check_corners, visible
+from workbench.data.vertebrae import LEVELS, check_corners, visible
 from workbench.errors import InvalidInputError, UnknownNameError
 
 Branch = Literal["C", "S-upper", "S-lower"]
@@ -163,7 +163,7 @@ def longest_run(seen: np.ndarray) -> Pair:
 
 
 def _measure(
-    corners: Corners, height: float, variant: Literal["official", "yi", "visible"], first: int = 0
+    corners: np.ndarray, height: float, variant: Literal["official", "yi", "visible"], first: int = 0
 ) -> CobbAngles:
     """The rules on any number of vertebrae; `first` is the level of the first one."""
     angles = angle_matrix(corners, "yi" if variant == "yi" else "official")
@@ -191,7 +191,7 @@ def _pairs(angles: np.ndarray, branch: Branch, p: int, q: int) -> tuple[tuple[Pa
     return ((p, q), (r, p), (above, r)), r
 
 
-def _branch(corners: Corners, p: int, q: int, height: float, variant: Variant) -> Branch:
+def _branch(corners: np.ndarray, p: int, q: int, height: float, variant: Variant) -> Branch:
     middles = corners.reshape(-1, 2, 2).mean(axis=1)  # upper and lower endplate of each vertebra in turn
     if not _crosses_chord(middles, tolerance=1e-4 if variant == "yi" else 0.0):
         return "C"

@@ -41,7 +41,7 @@ class AugmentationSettings:
     scale: float = 0.05
     turn: float = 3.0
     flip: float = 0.5
-    cut: float = 0.1
+    cut: float = 0.12
     gamma: float = 2.0
     contrast: float = 0.4
     brightness: float = 0.15
@@ -185,9 +185,9 @@ def _affine(count: int, flipped: Tensor, generator: torch.Generator, settings: A
 
 
 def _cut(affine: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
-    """Enlarge some views by up to a third, with the upper edge kept in place, or (one in three) the lower one."""
+    """Enlarge some views by up to a half, with the upper edge kept in place, or (one in three) the lower one."""
     uniform = torch.rand(3, len(affine), generator=generator)
-    factor = torch.where(uniform[0] < settings.cut, (0.3 * uniform[1]).exp(), torch.ones(len(affine)))
+    factor = torch.where(uniform[0] < settings.cut, (0.4 * uniform[1]).exp(), torch.ones(len(affine)))
     edge = torch.where(uniform[2] < 1 / 3, FRAME[0] - 1.0, 0.0)
     fixed = torch.stack([torch.full_like(edge, (FRAME[1] - 1) / 2), edge], 1)
     linear = affine[:, :, :2] * factor[:, None, None]

@@ -149,8 +149,9 @@ def evened(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
     """Greys with mean 0 and standard deviation 1 in each neighbourhood: what is left of a film whatever its exposure."""
     side, half = _NEIGHBOURHOOD, _NEIGHBOURHOOD // 2
 
-    def mean(values: Tensor) -> Tensor:
-        return F.avg_pool2d(values, side, 1, half, count_include_pad=False)
+    def mean(values: Tensor) -> Tensor:  # down and then across: a box is the product of two lines
+        down = F.avg_pool2d(values, (side, 1), 1, (half, 0), count_include_pad=False)
+        return F.avg_pool2d(down, (1, side), 1, (0, half), count_include_pad=False)
 
     local = mean(images)
     variance = (mean(images**2) - local**2).clamp_min(0)

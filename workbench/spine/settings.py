@@ -63,10 +63,10 @@ class CascadeSettings:
     tilt_weight: float = 1.0
     batch: int = 32
     corner_batch: int = 16
-    global_steps: int = 1200
-    point_steps: int = 600
-    crop_steps: int = 1200
-    patch_steps: int = 700
+    global_steps: int = 2000
+    point_steps: int = 900
+    crop_steps: int = 2500
+    patch_steps: int = 1500
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     calibration: float = 0.12

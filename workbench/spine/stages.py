@@ -32,14 +32,14 @@ _MEAN_LENGTH, _MEAN_UNIT = 610.0, 38.0
 #: Sides of the patches around the points of the first step, by stage, as fractions of the spine's length: 128, 96 and
 #: 64 pixels of the mean spine's 610.
 _POINT_SIDES = (0.21, 0.157, 0.105)
-_POINT_SIZE, _POINT_WIDTHS = (48, 48), (16, 32, 64)
+_POINT_SIZE, _POINT_WIDTHS = (40, 40), (16, 32, 64)
 
 #: The whole vertebra with half of each neighbour, in local units, and as the network sees it.
-_CROP_SIDES, _CROP_SIZE, _CROP_WIDTHS = (3.2, 2.2), (64, 96), (16, 32, 64, 96)
+_CROP_SIDES, _CROP_SIZE, _CROP_WIDTHS = (3.2, 2.2), (48, 72), (16, 32, 64)
 
 #: Sides of the patches around corners, by stage, in local units (a body is about 0.75 high).
 _PATCH_SIDES = (0.75, 0.5)
-_PATCH_SIZE, _PATCH_WIDTHS = (32, 32), (16, 32, 64)
+_PATCH_SIZE, _PATCH_WIDTHS = (24, 24), (16, 32, 64)
 
 
 class Limits(nn.Module):
