@@ -101,13 +101,13 @@ def chain(tilts: Levels, heights: Levels, discs: Gaps) -> Centres:
 
 
 def build(
-    tilts: Levels,
-    wedges: Levels,
-    upper_widths: Levels,
-    lower_widths: Levels,
-    heights: Levels,
-    discs: Gaps,
-    rotations: Levels | None = None,
+    tilts: Levels | float,
+    wedges: Levels | float,
+    upper_widths: Levels | float,
+    lower_widths: Levels | float,
+    heights: Levels | float,
+    discs: Gaps | float,
+    rotations: Levels | float | None = None,
     *,
     kind: Kind = "mild",
     side: Side = "right",
