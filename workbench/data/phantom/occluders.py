@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from workbench.data.phantom.scene import ROWS, Scene, across, down
-from workbench.data.phantom.skeleton import Sheet
+from workbench.data.phantom.sheet import Sheet
 
 #: What a film may have, and how often, by level of difficulty.
 CLEAN = {"letters": 0.2, "shutter": 0.15}

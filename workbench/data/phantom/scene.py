@@ -24,6 +24,9 @@ _NECK_HEIGHTS = np.array([0.93, 0.86, 0.84, 0.84, 0.86, 0.95, 0.70])
 _LEAN_LEVELS = np.array([-7.0, -3.0, -1.0, 0.0, 2.0, 4.0, 7.0, 10.0, 12.0, 14.0, 15.0, 16.0, 17.0])
 _LEAN = np.array([-4.0, 6.0, 18.0, 23.0, 21.0, 13.0, 2.0, -8.0, -9.0, -3.0, 7.0, 20.0, 36.0])
 
+#: Levels and depths of the bodies, front to back, mm.
+_DEPTHS = (np.array([0, 4, 8, 12, 16]), np.array([16, 20, 26, 31, 34]))
+
 
 @dataclass(frozen=True)
 class Body:
@@ -223,52 +226,70 @@ def _columns(geometry: SpineGeometry, rng: np.random.Generator, pitch: float, *,
 def _bodies(
     geometry: SpineGeometry, rng: np.random.Generator, size: float, *, strong: bool
 ) -> tuple[Body, ...]:
+    """C1 to L5 with their lean against the ray and their rotation."""
     lean = np.radians(_LEAN * rng.uniform(0.6, 1.25) + rng.normal(0, 7 if strong else 4))
     extra = np.radians(rng.normal(0, 1.2, 24) + rng.normal(0, 9 if strong else 2.5))
     depth = size * rng.uniform(0.92, 1.1)
+    spine = tuple(_body(geometry, k, depth, lean, float(extra[k + 7])) for k in range(17))
+    return (*_neck(spine[0], float(geometry.discs[0]), rng, lean, extra), *spine)
 
-    def leans(level: float) -> tuple[float, float]:
-        ends = np.interp([level - 0.35, level + 0.35], _LEAN_LEVELS, lean)
-        return float(ends[0]), float(ends[1])
 
-    spine = tuple(
-        Body(
-            level=k,
-            centre=geometry.centres[k],
-            tilt=float(np.radians(geometry.tilts[k])),
-            wedge=float(np.radians(geometry.wedges[k])),
-            upper=float(geometry.upper_widths[k]),
-            lower=float(geometry.lower_widths[k]),
-            height=float(geometry.heights[k]),
-            depth=depth * float(np.interp(k, [0, 4, 8, 12, 16], [16, 20, 26, 31, 34])),
-            leans=leans(k),
-            rotation=float(np.radians(geometry.rotations[k]) + extra[k + 7]),
-        )
-        for k in range(17)
+def _body(geometry: SpineGeometry, k: int, depth: float, lean: np.ndarray, extra: float) -> Body:
+    return Body(
+        level=k,
+        centre=geometry.centres[k],
+        tilt=float(np.radians(geometry.tilts[k])),
+        wedge=float(np.radians(geometry.wedges[k])),
+        upper=float(geometry.upper_widths[k]),
+        lower=float(geometry.lower_widths[k]),
+        height=float(geometry.heights[k]),
+        depth=depth * float(np.interp(k, *_DEPTHS)),
+        leans=_leans(k, lean),
+        rotation=float(np.radians(geometry.rotations[k])) + extra,
     )
-    return (*_neck(spine[0], geometry.discs[0], rng, leans, extra), *spine)
 
 
-def _neck(first: Body, gap: float, rng: np.random.Generator, leans, extra: np.ndarray) -> tuple[Body, ...]:  # type: ignore[no-untyped-def]
+def _leans(level: int, lean: np.ndarray) -> tuple[float, float]:
+    """Lean of a level's upper and lower endplates."""
+    upper, lower = np.interp([level - 0.35, level + 0.35], _LEAN_LEVELS, lean)
+    return float(upper), float(lower)
+
+
+def _neck(
+    first: Body, gap: float, rng: np.random.Generator, lean: np.ndarray, extra: np.ndarray
+) -> tuple[Body, ...]:
     """C1 to C7, each set on the one below; the neck turns upright within a few levels."""
     bodies: list[Body] = []
     below, straightening = first, rng.uniform(0.5, 0.95)
     for i in range(7):
-        width, height = first.upper * _NECK_WIDTHS[i], first.height * _NECK_HEIGHTS[i]
         tilt = below.tilt * straightening + float(np.radians(rng.normal(0, 1.5)))
-        reach = below.height / 2 * down(below.tilt) + height / 2 * down(tilt)
-        centre = below.centre - reach - gap * rng.uniform(0.85, 1.1) * down((below.tilt + tilt) / 2)
-        below = Body(
-            level=-1 - i,
-            centre=centre,
-            tilt=tilt,
-            wedge=float(np.radians(rng.normal(0, 1.5))),
-            upper=width * 0.97,
-            lower=width * 1.03,
-            height=height,
-            depth=first.depth,
-            leans=leans(-1 - i),
-            rotation=float(extra[6 - i]),
-        )
+        below = _above(first, below, i, tilt, gap, rng, lean, float(extra[6 - i]))
         bodies.insert(0, below)
     return tuple(bodies)
+
+
+def _above(
+    first: Body,
+    below: Body,
+    i: int,
+    tilt: float,
+    gap: float,
+    rng: np.random.Generator,
+    lean: np.ndarray,
+    rotation: float,
+) -> Body:
+    """The i-th body above T1, set on the one below it."""
+    width, height = first.upper * _NECK_WIDTHS[i], first.height * _NECK_HEIGHTS[i]
+    reach = below.height / 2 * down(below.tilt) + height / 2 * down(tilt)
+    return Body(
+        level=-1 - i,
+        centre=below.centre - reach - gap * rng.uniform(0.85, 1.1) * down((below.tilt + tilt) / 2),
+        tilt=tilt,
+        wedge=float(np.radians(rng.normal(0, 1.5))),
+        upper=width * 0.97,
+        lower=width * 1.03,
+        height=height,
+        depth=first.depth,
+        leans=_leans(-1 - i, lean),
+        rotation=rotation,
+    )

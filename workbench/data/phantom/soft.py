@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.data.phantom.scene import ROWS, Scene
+from workbench.data.phantom.shapes import dome, sigmoid
 
 #: Attenuation per mm of soft tissue, and of lung below it. Source: specification, section 7.4.
 _WATER = 0.0193
@@ -47,11 +48,6 @@ def enlarge(small: np.ndarray, columns: int) -> np.ndarray:
     return np.asarray(wide)[:, :columns].copy()
 
 
-def sigmoid(value: np.ndarray) -> np.ndarray:
-    """The logistic function without overflow."""
-    return (0.5 * (1 + np.tanh(0.5 * value))).astype(np.float32)
-
-
 def chest_half(scene: Scene, level: np.ndarray | float) -> np.ndarray:
     """Half-width of the rib cage, waist or hips at a level, mm."""
     wide = np.interp(level, CHEST_LEVELS, CHEST) * scene.girth * scene.size
@@ -68,20 +64,16 @@ def _trunk(scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray)
         * (1 + 0.06 * np.abs(x - middle) / 100 * sigmoid(level - 11))
         * np.interp(level, [-5, 0, 3, 7, 12, 16, 20], [105, 128, 164, 180, 202, 200, 204])
     )
-    trunk = _dome((x - middle) / half, rng.uniform(2.6, 4.8)) * thick
+    trunk = dome((x - middle) / half, rng.uniform(2.6, 4.8)) * thick
     slope = rng.uniform(0.3, 0.6)
     shoulder = rng.uniform(-30, -5) + slope * np.maximum(np.abs(x - middle) - 55, 0)
     trunk = trunk * sigmoid((y - shoulder) / 7)
-    neck = _dome((x - scene.axis_at(y)) / (scene.size * rng.uniform(50, 64)), 2.2)
+    neck = dome((x - scene.axis_at(y)) / (scene.size * rng.uniform(50, 64)), 2.2)
     neck = neck * np.float32(rng.uniform(114, 142) * depth) * sigmoid((35 - y) / 12)
     at = scene.body(-5).centre - np.array([0, 82 * scene.size])
     r = np.sqrt(((x - at[0]) / 74) ** 2 + ((y - at[1]) / 94) ** 2) / scene.size
-    head = np.float32(165 * scene.size) * _dome(r, 3)
+    head = np.float32(165 * scene.size) * dome(r, 3)
     return (np.maximum(np.maximum(trunk, neck), head) * _WATER).astype(np.float32)
-
-
-def _dome(r: np.ndarray, power: float) -> np.ndarray:
-    return np.sqrt(np.clip(1 - np.abs(r) ** np.float32(power), 0, 1))
 
 
 def _lungs(
@@ -144,10 +136,10 @@ def _airway(scene: Scene, rng: np.random.Generator, y: np.ndarray, x: np.ndarray
     fork = float(scene.height_of(rng.uniform(3.6, 4.6)))
     centre = 0.6 * scene.axis_at(y) + 0.4 * scene.middle_at(y) + rng.normal(0, 4)
     radius = rng.uniform(7, 9.5) * scene.size
-    tube = _dome((x - centre) / radius, 2) * sigmoid((fork - y) / 3)
+    tube = dome((x - centre) / radius, 2) * sigmoid((fork - y) / 3)
     below = np.maximum(y - fork, 0)
     for s, slope in ((-scene.heart_side, 0.6), (scene.heart_side, 1.0)):
-        branch = _dome((x - centre - s * (slope * below + 2)) / (radius * 0.75), 2)
+        branch = dome((x - centre - s * (slope * below + 2)) / (radius * 0.75), 2)
         tube = tube + 0.7 * branch * sigmoid((y - fork) / 3) * sigmoid((fork + 35 - y) / 6)
     return (tube * np.float32(radius * 1.8 * _WATER * rng.uniform(0.6, 1.0))).astype(np.float32)
 
