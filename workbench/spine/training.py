@@ -9,6 +9,7 @@ section 4, rule (b).
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def train_cascade(
     Args:
         samples: Radiographs of which all 17 vertebrae are seen; a part of them is held out for calibration.
         settings: See `CascadeSettings`.
-        log: CSV file: stage, step, loss, rate; held-out error after each stage.
+        log: CSV file: stage, step, loss, rate, seconds since the row before.
         state: File that holds the state; an existing one is continued. At most a minute of work is lost.
         progress: Show progress bars.
 
@@ -74,6 +75,17 @@ def train_cascade(
     """
     run = CascadeTraining(samples, settings or CascadeSettings(), log, state, progress)
     return run.run()
+
+
+def split(samples: Samples, settings: CascadeSettings) -> tuple[Samples, Samples]:
+    """The radiographs that a run holds out for calibration, and those that it trains on.
+
+    Example:
+        >>> held_out, trained_on = split(samples, CascadeSettings(calibration=0.1))
+    """
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(settings.seed))
+    held_out = max(2, round(len(samples) * settings.calibration))
+    return samples[order[:held_out]], samples[order[held_out:]]
 
 
 @dataclass(frozen=True)
@@ -106,13 +118,12 @@ class CascadeTraining:
     ) -> None:
         _check(samples, settings)
         self.settings, self.progress = settings, progress
-        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(settings.seed))
-        held_out = max(2, round(len(samples) * settings.calibration))
-        self.calibration, self.training = samples[order[:held_out]], samples[order[held_out:]]
+        self.calibration, self.training = split(samples, settings)
         self.pyramid, self.held_out_pyramid = Pyramid.of(self.training.images), Pyramid.of(self.calibration.images)
         self.state = StateFile(state, repr((_digest(samples), settings)))
         self.log = TrainingLog(log, keep=self.state.done.get("rows", 0))
         self.rows = self.state.done.get("rows", 0)
+        self.reported = time.monotonic()
         self.network = self._empty_network()
 
     def run(self) -> CascadeNetwork:
@@ -149,14 +160,17 @@ class CascadeTraining:
                 lambda row: self._report(name, row),
                 self.progress,
             )
-        self.state.done["rows"] = self.rows
         self.state.finish(name, stage.state_dict())
         return stage
 
     def _report(self, name: str, row: Mapping[str, float]) -> None:
         step, index = name.split()
-        self.log.append({"step_of_cascade": float(step == "corners"), "stage": float(index), **row})
+        now = time.monotonic()
+        timed = {**row, "seconds": now - self.reported}
+        self.log.append({"step_of_cascade": float(step == "corners"), "stage": float(index), **timed})
+        self.reported = now
         self.rows += 1
+        self.state.done["rows"] = self.rows  # a state that is saved within a stage has seen its rows
 
     def _loss(self, stage: CentreStage | CornerStage, residuals: _Residuals, generator: torch.Generator) -> Tensor:
         batch = self.settings.batch if isinstance(stage, CentreStage) else self.settings.corner_batch
@@ -236,7 +250,6 @@ class CascadeTraining:
         """Residuals of the cascade so far on the calibration part, or what they were found to be before."""
         if name not in self.state.done:
             found = self._measure(name)
-            self.state.done["rows"] = self.rows
             self.state.finish(name, [found.points] + ([] if found.corners is None else [found.corners]))
         return _Residuals(*self.state.done[name])
 
