@@ -101,8 +101,8 @@ def _decoded(dataset: Any, path: Path) -> np.ndarray:
     except (NotImplementedError, *_BROKEN) as error:
         if syntax is not None and syntax.is_compressed:
             raise InvalidInputError(
-                f"{path} is compressed ({syntax.name}) and cannot be decoded here: {_first_line(error)}; install a "
-                "decoder with: pip install pylibjpeg[all], or export it uncompressed"
+                f"{path} is compressed ({syntax.name}) and cannot be decoded here: {_first_line(error)}; export it "
+                "uncompressed, or install a decoder that pydicom names for this compression"
             ) from error
         raise InvalidInputError(_damaged(path, error)) from error
 
