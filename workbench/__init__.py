@@ -1,4 +1,4 @@
-"""A workbench for looking inside vision transformers and editing them.
+"""A workbench for looking inside vision models and changing them.
 
 Every name loads on first use, so ``import workbench`` takes milliseconds and does not import torch.
 
@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench import data, editing, figures, models, runs, widgets
+    from workbench import data, editing, figures, models, runs, spine, widgets
     from workbench.editing import (
         BinaryMask,
         Edit,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from workbench.errors import WorkbenchError
     from workbench.models import SplitViT, list_models, load_model
+    from workbench.spine import SpineCascade
 
     __version__: str
 
@@ -56,6 +57,7 @@ __all__ = [
     "MaskHypernetwork",
     "RandomMask",
     "SoftMasks",
+    "SpineCascade",
     "SplitViT",
     "WorkbenchError",
     "applied",
@@ -67,11 +69,18 @@ __all__ = [
     "load_model",
     "models",
     "runs",
+    "spine",
     "widgets",
 ]
 
-_SUBMODULES = {"data", "editing", "figures", "models", "runs", "widgets"}
-_HOME_OF = {"WorkbenchError": "errors", "SplitViT": "models", "list_models": "models", "load_model": "models"}
+_SUBMODULES = {"data", "editing", "figures", "models", "runs", "spine", "widgets"}
+_HOME_OF = {
+    "WorkbenchError": "errors",
+    "SplitViT": "models",
+    "list_models": "models",
+    "load_model": "models",
+    "SpineCascade": "spine",
+}
 
 
 class _BeforeTorchvision(MetaPathFinder):

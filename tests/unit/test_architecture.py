@@ -25,10 +25,11 @@ MAY_IMPORT = {
     "models": BASE | {"data", "checkpoints", "training_log"},
     "checkpoints": BASE,
     "editing": BASE | {"data", "models", "checkpoints", "training_log"},
-    "figures": BASE | {"data", "models", "editing"},
-    "widgets": BASE | {"data", "models", "editing", "figures"},
-    "runs": BASE | {"data", "models", "editing", "figures", "widgets", "__init__"},
-    "cli": BASE | {"data", "models", "checkpoints", "editing", "figures", "widgets", "runs", "__init__"},
+    "spine": BASE | {"data", "checkpoints", "training_log"},
+    "figures": BASE | {"data", "models", "editing", "spine"},
+    "widgets": BASE | {"data", "models", "editing", "spine", "figures"},
+    "runs": BASE | {"data", "models", "editing", "spine", "figures", "widgets", "__init__"},
+    "cli": BASE | {"data", "models", "checkpoints", "editing", "spine", "figures", "widgets", "runs", "__init__"},
 }
 
 # Libraries that a part may never import, wherever in the file.
@@ -36,6 +37,7 @@ FOREIGN_BANS = {
     "data": {"plotly", "ipywidgets", "anywidget", "typer", "rich", "papermill"},
     "models": {"plotly", "ipywidgets", "anywidget", "typer", "rich", "papermill"},
     "editing": {"plotly", "ipywidgets", "anywidget", "typer", "rich", "papermill"},
+    "spine": {"plotly", "ipywidgets", "anywidget", "typer", "rich", "papermill"},
     "figures": {"torch", "timm", "ipywidgets", "anywidget", "typer", "rich", "papermill"},
     "widgets": {"typer", "rich", "papermill"},
     "runs": {"torch", "timm", "ipywidgets", "anywidget", "typer"},

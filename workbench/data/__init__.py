@@ -18,7 +18,23 @@ from workbench.data.cache import cache_dir
 from workbench.data.fetch import fetch, fetch_default, locate, status, verify
 from workbench.data.manifest import load_manifest
 
-_MODULES = ("emoji", "emoji_population", "failures", "imagenet", "images", "preprocess", "pug", "views")
+_MODULES = (
+    "aasce",
+    "drr",
+    "emoji",
+    "emoji_population",
+    "failures",
+    "imagenet",
+    "images",
+    "landmark_checks",
+    "landmark_files",
+    "phantom",
+    "preprocess",
+    "pug",
+    "radiographs",
+    "vertebrae",
+    "views",
+)
 
 __all__ = ["cache_dir", "fetch", "fetch_default", "load_manifest", "locate", "status", "verify", *_MODULES]
 

@@ -73,8 +73,8 @@ def fit(
         state: Where the run keeps its state.
         report: Told of every fiftieth step: step, loss, learning rate.
         progress: Show a progress bar.
-        deadline: Seconds of this fit after which it stops early, the rate having fallen with time instead of steps; for
-            comparisons at equal time. Such a fit is not reproducible.
+        deadline: Seconds of processor time after which this fit stops early, the rate having fallen with time instead
+            of steps; for comparisons at equal time. Such a fit is not reproducible.
 
     Returns:
         The number of steps taken.
@@ -87,14 +87,14 @@ def fit(
     )
     start = state.resume(name, network, optimiser)
     network.train()
-    began = saved = time.monotonic()
+    began, saved = time.process_time(), time.monotonic()
     recent: list[float] = []
     taken = start
     bar = tqdm(
         range(start, settings.steps), initial=start, total=settings.steps, desc=name, disable=not progress, mininterval=5
     )
     for step in bar:
-        elapsed = time.monotonic() - began
+        elapsed = time.process_time() - began
         if deadline is not None and elapsed >= deadline:
             break
         virtual = step if deadline is None else int(elapsed / deadline * settings.steps)

@@ -17,7 +17,7 @@ from workbench.data.cache import cache_dir
 from workbench.data.phantom import PHANTOM_VERSION, phantom
 from workbench.errors import InvalidInputError, UnknownNameError
 from workbench.files import atomic_path
-from workbench.spine.frames import Frame
+from workbench.spine.frames import FRAME, Frame
 
 Level = Literal["clean", "hard", "mixed"]
 LEVELS_OF_DIFFICULTY = ("clean", "hard", "mixed")
@@ -46,6 +46,11 @@ class Samples:
     def __getitem__(self, chosen: slice | Sequence[int] | Tensor) -> Samples:
         """Some of them; a slice shares the memory."""
         return Samples(self.images[chosen], self.corners[chosen], self.sizes[chosen])
+
+    def in_image(self, corners: Float[np.ndarray, "n 17 4 2"]) -> Float[np.ndarray, "n 17 4 2"]:
+        """Corners in pixels of the frame as pixels of the images without their padding, whose sizes are `sizes`."""
+        padding = (torch.tensor(FRAME) - self.sizes) // 2
+        return corners - padding.flip(1).numpy()[:, None, None]
 
     @classmethod
     def of(cls, cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> Samples:

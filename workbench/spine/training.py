@@ -130,26 +130,26 @@ class CascadeTraining:
         """Train what is not trained yet."""
         residuals = self._start_residuals()
         for i in range(self.settings.centre_stages):
-            stage = self._stage(f"centres {i + 1}", self._new_centre_stage(i, residuals), i, residuals)
+            stage = self._stage(f"centres {i + 1}", self._new_centre_stage(i, residuals), residuals)
             self.network.centre_stages.append(stage)
             residuals = self._residuals(f"residuals of centres {i + 1}")
         if self.settings.corner_stage_count:
             self._fit_vertebra(residuals)
             residuals = self._local_start(residuals)
         for i in range(self.settings.corner_stage_count):
-            stage = self._stage(f"corners {i + 1}", self._new_corner_stage(i, residuals), i, residuals)
+            stage = self._stage(f"corners {i + 1}", self._new_corner_stage(i, residuals), residuals)
             self.network.corner_stages.append(stage)
             residuals = self._residuals(f"residuals of corners {i + 1}")
         return self.network.eval()
 
     def _stage(
-        self, name: str, stage: CentreStage | CornerStage, index: int, residuals: _Residuals
+        self, name: str, stage: CentreStage | CornerStage, residuals: _Residuals
     ) -> CentreStage | CornerStage:
         """The stage, trained, or as it was trained before."""
         if name in self.state.done:
             stage.load_state_dict(self.state.done[name])
             return stage.eval()
-        steps = _steps(self.settings, stage)
+        steps, began = _steps(self.settings, stage), time.process_time()
         with torch.random.fork_rng():
             fit(
                 name,
@@ -162,6 +162,11 @@ class CascadeTraining:
             )
         self.state.finish(name, stage.state_dict())
         return stage
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of processor time that the finished stages took, in this run and those before it was cut short."""
+        return float(self.state.done.get("seconds", 0.0))
 
     def _report(self, name: str, row: Mapping[str, float]) -> None:
         step, index = name.split()
