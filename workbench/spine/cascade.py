@@ -75,10 +75,10 @@ class SpineCascade:
         return save_checkpoint(path, self.tensors(), replace(card, settings=self.network.settings.to_dict()))
 
     def tensors(self) -> dict[str, Tensor]:
-        """The network's tensors as they are saved."""
+        """The network's tensors as they are saved; none shares memory with another."""
         state = self.network.state_dict()
         learned = {name for name, _ in self.network.named_parameters()}
-        return {name: value.half() if name in learned else value for name, value in state.items()}
+        return {name: value.half() if name in learned else value.clone() for name, value in state.items()}
 
     @property
     def shape_model(self) -> ShapeModel:
