@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli import train_spine
 from workbench.cli._app import out
 
 if TYPE_CHECKING:
     from workbench.editing import MetaTrainingSettings
     from workbench.editing.meta_training import ImageSource
 
-app = typer.Typer(no_args_is_help=True, help="Train classifiers and hypernetworks.")
+app = typer.Typer(no_args_is_help=True, help="Train classifiers, hypernetworks and spine cascades.")
+app.command()(train_spine.spine)
 
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="Folder for weights, card, log and state; resumes from it.")
