@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from workbench.data.vertebrae import LEVELS, Corners, centres_of
 from workbench.figures._sheet import Panel
 from workbench.figures._spine_layers import ON_FILM, WHITE
 from workbench.figures._spine_shapes import mid_lines, mid_points, widths, xy
+from workbench.figures._spine_traces import Trace, scatter
 from workbench.figures._theme import ORANGE, PINK, SKY
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _draw_ends(panel: Panel, corners: Corners, angles: CobbAngles, side: int) ->
     named = {"p": angles.p, "q": angles.q, "r": angles.r}
     given = {name: level for name, level in named.items() if level is not None}
     ends = mid_points(corners)[0 if side < 0 else 1][list(given.values())]
-    places = ends + [0.25 * side * float(np.nanmean(widths(corners))), 0]
+    places = ends + np.array([0.25 * side * float(np.nanmean(widths(corners))), 0])
     texts = [f"<b>{name} {LEVELS[level]}</b>" for name, level in given.items()]
     panel.draw(_text(places, texts, "bottom left" if side < 0 else "bottom right", WHITE))
 
@@ -153,7 +153,7 @@ def draw_curve(panel: Panel, corners: Corners, curve: Curve, size: tuple[int, in
     marker = {"symbol": "diamond", "size": 12, "color": ANGLES[i], "line": {"color": WHITE, "width": 1}}
     text = f"apex of {curve.name}: {LEVELS[curve.apex]}, convex to the image's {curve.convexity}"
     panel.draw(
-        go.Scatter(
+        scatter(
             **xy(apex),
             mode="markers",
             marker=marker,
@@ -197,20 +197,20 @@ def _joined(lines: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([part for line in lines for part in (line, gap)])
 
 
-def _stroke(points: np.ndarray, colour: str, width: float, name: str, **line: Any) -> go.Scatter:
+def _stroke(points: np.ndarray, colour: str, width: float, name: str, **line: Any) -> Trace:
     style = {"color": colour, "width": width, **line}
-    return go.Scatter(**xy(points), mode="lines", line=style, name=name, showlegend=False, hoverinfo="skip")
+    return scatter(**xy(points), mode="lines", line=style, name=name, showlegend=False, hoverinfo="skip")
 
 
-def _text(points: np.ndarray, texts: list[str], position: str, colour: str) -> go.Scatter:
+def _text(points: np.ndarray, texts: list[str], position: str, colour: str) -> Trace:
     font = {**ON_FILM, "color": colour, "size": 13}
-    return go.Scatter(
+    return scatter(
         **xy(points), mode="text", text=texts, textposition=position, textfont=font, showlegend=False, hoverinfo="skip"
     )  # fmt: skip
 
 
-def _marks(points: np.ndarray, symbol: str, name: str) -> go.Scatter:
+def _marks(points: np.ndarray, symbol: str, name: str) -> Trace:
     marker = {"symbol": symbol, "size": 6, "color": WHITE, "opacity": 0.9}
-    return go.Scatter(
+    return scatter(
         **xy(points), mode="markers", marker=marker, showlegend=False, hovertemplate=f"{name}<extra></extra>"
     )  # fmt: skip

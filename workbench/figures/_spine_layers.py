@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
-from workbench.data.vertebrae import CORNERS, LEVELS, Corners, centres_of
+from workbench.data.vertebrae import CORNERS, LEVELS, VERTEBRAE, Corners, centres_of
 from workbench.errors import UnknownNameError
 from workbench.figures._sheet import Panel
 from workbench.figures._spine_shapes import (
@@ -22,14 +21,16 @@ from workbench.figures._spine_shapes import (
     widths,
     xy,
 )
+from workbench.figures._spine_traces import Trace, scatter
 from workbench.figures._theme import GREEN, ORANGE, PINK, RED, SKY
 
 if TYPE_CHECKING:
     from workbench.spine.quality import QualityFlag
 
-#: What can be laid over a radiograph, from the back to the front.
+#: What can be laid over a radiograph, from the back to the front; trails only where stages are shown.
 LAYERS = (
-    "error heat", "truth", "outlines", "endplates", "mid-lines", "centres", "errors", "corners", "levels", "flags",
+    "trails", "error heat", "truth", "outlines", "endplates", "mid-lines", "centres", "errors", "corners", "levels",
+    "flags",
 )  # fmt: skip
 SHOWN = ("truth", "outlines", "centres", "corners", "levels", "flags")
 
@@ -69,12 +70,12 @@ def draw_layers(
 
 def _traces(
     corners: Corners, truth: Corners | None, errors: Errors | None, flags: Sequence[QualityFlag]
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, Trace]]:
     if errors is not None:
         yield "error heat", _heat(corners, errors)
     if truth is not None:
         yield "truth", _line(outlines(truth), "truth", TRUE, dash="dot")
-        yield from (("truth", _rings(truth, role)) for role in range(4))
+        yield "truth", _rings(truth)
     yield "outlines", _line(outlines(corners), "outlines", FOUND, 1.5)
     yield "endplates", _line(endplates(corners), "endplates", WHITE, 1)
     yield "mid-lines", _line(mid_lines(corners, 0.1), "mid-lines", GREEN, 1.5)
@@ -83,18 +84,17 @@ def _traces(
         yield "errors", _line(arrows(corners, truth), "errors", RED, 2)
     yield from (("corners", _dots(corners, role, errors)) for role in range(4))
     yield "levels", _level_names(corners)
-    if flags:
-        yield "flags", _flagged(corners, flags)
+    yield "flags", _flagged(corners, flags)
 
 
-def _line(points: np.ndarray, name: str, colour: str, width: float = 1.5, **line: Any) -> go.Scatter:
+def _line(points: np.ndarray, name: str, colour: str, width: float = 1.5, **line: Any) -> Trace:
     style = {"color": colour, "width": width, **line}
-    return go.Scatter(**xy(points), mode="lines", name=name, line=style, hoverinfo="skip")
+    return scatter(**xy(points), mode="lines", name=name, line=style, hoverinfo="skip")
 
 
-def _dots(corners: Corners, role: int, errors: Errors | None) -> go.Scatter:
+def _dots(corners: Corners, role: int, errors: Errors | None) -> Trace:
     """One corner of all vertebrae, filled."""
-    return go.Scatter(
+    return scatter(
         **xy(corners[:, role]),
         mode="markers",
         name=CORNERS[role],
@@ -104,21 +104,28 @@ def _dots(corners: Corners, role: int, errors: Errors | None) -> go.Scatter:
     )
 
 
-def _rings(truth: Corners, role: int) -> go.Scatter:
-    return go.Scatter(
-        **xy(truth[:, role]),
+def _rings(truth: Corners) -> Trace:
+    """All true corners, T1's first."""
+    texts = [corner_texts(truth, None, role, "true ") for role in range(4)]
+    return scatter(
+        **xy(truth),
         mode="markers",
-        name="truth",
+        name="true corners",
         showlegend=False,
-        marker={"symbol": "circle-open", "size": 10, "color": ROLES[role], "line": {"width": 1.5}},
-        text=corner_texts(truth, None, role, "true "),
+        marker={
+            "symbol": "circle-open",
+            "size": 10,
+            "color": list(ROLES) * VERTEBRAE,
+            "line": {"width": 1.5},
+        },
+        text=[text for level in zip(*texts, strict=True) for text in level],
         hovertemplate="%{text}<extra></extra>",
     )
 
 
-def _centres(corners: Corners, errors: Errors | None) -> go.Scatter:
+def _centres(corners: Corners, errors: Errors | None) -> Trace:
     """Centres joined by a smooth line."""
-    return go.Scatter(
+    return scatter(
         **xy(centres_of(corners)),
         mode="lines+markers",
         name="centres",
@@ -129,10 +136,10 @@ def _centres(corners: Corners, errors: Errors | None) -> go.Scatter:
     )
 
 
-def _heat(corners: Corners, errors: Errors) -> go.Scatter:
+def _heat(corners: Corners, errors: Errors) -> Trace:
     """A disc on each vertebra, the brighter the further its corners are off."""
     relative = errors.levels / errors.widths
-    return go.Scatter(
+    return scatter(
         **xy(centres_of(corners)),
         mode="markers",
         name="error heat",
@@ -148,11 +155,11 @@ def _heat(corners: Corners, errors: Errors) -> go.Scatter:
     )
 
 
-def _level_names(corners: Corners) -> go.Scatter:
+def _level_names(corners: Corners) -> Trace:
     """T1…L5 to the right of each vertebra."""
     right = np.maximum(corners[:, 1], corners[:, 3])
     place = np.stack([right[:, 0] + 0.35 * widths(corners), centres_of(corners)[:, 1]], axis=1)
-    return go.Scatter(
+    return scatter(
         **xy(place),
         mode="text",
         name="levels",
@@ -163,14 +170,15 @@ def _level_names(corners: Corners) -> go.Scatter:
     )
 
 
-def _flagged(corners: Corners, flags: Sequence[QualityFlag]) -> go.Scatter:
+def _flagged(corners: Corners, flags: Sequence[QualityFlag]) -> Trace:
     """A cross on every vertebra that a quality flag names."""
     found = [(level, flag.text) for flag in flags for level in flag.levels]
     places = centres_of(corners)[[level for level, _ in found]] if found else np.empty((0, 2))
-    return go.Scatter(
+    return scatter(
         **xy(places),
         mode="markers",
         name="flags",
+        showlegend=bool(flags),
         marker={"symbol": "x-open", "size": 16, "color": RED, "line": {"width": 2.5}},
         text=[f"{LEVELS[level]}: {text}" for level, text in found],
         hovertemplate="%{text}<extra></extra>",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from workbench.data.vertebrae import LEVELS, Corners, centres_of
 from workbench.figures._sheet import Axes, Panel
 from workbench.figures._spine_shapes import Errors
+from workbench.figures._spine_traces import Trace, bars, scatter
 from workbench.figures._theme import BLUE, ORANGE, PINK, RED, SKY, TEXT
 from workbench.spine.angles import tilts_of
 
@@ -54,10 +55,8 @@ def draw_tilts(panel: Panel, corners: Corners, truth: Corners | None = None) -> 
     panel.draw(_profile(tilts_of(corners), rows, "tilt", BLUE, "circle"))
 
 
-def _profile(
-    values: np.ndarray, rows: np.ndarray, name: str, colour: str, symbol: str, **line: Any
-) -> go.Scatter:
-    return go.Scatter(
+def _profile(values: np.ndarray, rows: np.ndarray, name: str, colour: str, symbol: str, **line: Any) -> Trace:
+    return scatter(
         x=values.round(2),
         y=rows,
         mode="lines+markers",
@@ -74,20 +73,20 @@ def draw_level_errors(panel: Panel, errors: Errors) -> None:
     """Mean corner error of each vertebra in pixels, and its largest corner error as a tick."""
     rows, means = np.arange(17), errors.levels
     panel.draw(
-        go.Bar(
+        bars(
             x=means.round(2),
             y=rows,
             orientation="h",
             width=0.7,
             showlegend=False,
-            marker_color=BLUE,
+            marker={"color": BLUE},
             text=[f"{LEVELS[k]}: centre off by {c:.1f} px" for k, c in enumerate(errors.centres)],
             textposition="none",
             hovertemplate="%{text}<br>corners off by %{x:.1f} px on average<extra></extra>",
         )
     )
     panel.draw(
-        go.Scatter(
+        scatter(
             x=errors.corners.max(1).round(2),
             y=rows,
             mode="markers",
@@ -115,20 +114,20 @@ def draw_severity(panel: Panel, found: ClinicalAngles, true: ClinicalAngles | No
         panel.text(name, limit, 1, yref=f"{panel.y} domain", xanchor="left", yanchor="bottom", xshift=3)
     values = [found.cobb(name) for name in _CURVES]
     panel.draw(
-        go.Bar(
+        bars(
             x=np.round(values, 2),
             y=[0, 1, 2],
             orientation="h",
             width=0.5,
             showlegend=False,
-            marker_color=[_CURVES[name] for name in _CURVES],
+            marker={"color": list(_CURVES.values())},
             hovertemplate="%{x:.1f}°<extra></extra>",
         )
     )
     if true is not None:
         rings = {"symbol": "circle-open", "size": 13, "color": TEXT, "line": {"width": 3}}
         panel.draw(
-            go.Scatter(
+            scatter(
                 x=np.round([true.cobb(name) for name in _CURVES], 2),
                 y=[0, 1, 2],
                 mode="markers",
@@ -152,9 +151,7 @@ def stage_errors(prediction: SpinePrediction, truth: Corners | None) -> tuple[np
             for s in stages
         ]
         return np.array(values), "mean error, px"
-    moved = [np.nan] + [
-        _mean_distance(b.corners, a.corners) for a, b in zip(stages, stages[1:], strict=False)
-    ]
+    moved = [np.nan, *(_mean_distance(b.corners, a.corners) for a, b in pairwise(stages))]
     return np.array(moved), "moved, px"
 
 
@@ -168,7 +165,7 @@ def draw_stage_errors(panel: Panel, prediction: SpinePrediction, stage: int, tru
     steps = np.arange(len(values))
     names = [s.name for s in prediction.stages]
     panel.draw(
-        go.Scatter(
+        scatter(
             x=steps,
             y=values.round(3),
             mode="lines+markers",
@@ -182,7 +179,7 @@ def draw_stage_errors(panel: Panel, prediction: SpinePrediction, stage: int, tru
     panel.line_down(stage, color=TEXT, width=1.5)
     marker = {"size": 13, "color": BLUE, "line": {"color": TEXT, "width": 2}}
     panel.draw(
-        go.Scatter(
+        scatter(
             x=[stage],
             y=values[[stage]].round(3),
             mode="markers",
@@ -193,11 +190,16 @@ def draw_stage_errors(panel: Panel, prediction: SpinePrediction, stage: int, tru
     )
 
 
-def stage_axes(prediction: SpinePrediction, truth: Corners | None) -> Axes:
+def stage_axes(prediction: SpinePrediction, *, narrow: bool = False) -> Axes:
     """Axes for `draw_stage_errors`; errors span decades, so they are logarithmic."""
-    names = [s.name.replace(" ", "<br>") for s in prediction.stages]
-    x = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False, "tickangle": 0}
-    x["range"] = [-0.4, len(names) - 0.6]
+    stages = prediction.stages
+    x: dict[str, Any] = {"tickvals": list(range(len(stages))), "showgrid": False, "tickangle": 0}
+    x["range"] = [-0.4, len(stages) - 0.6]
+    if narrow:
+        first = next((i for i, s in enumerate(stages) if s.step == "corners"), len(stages))
+        x["title"] = {"text": f"stage; corners from {first} on" if first < len(stages) else "stage"}
+    else:
+        x["ticktext"] = [s.name.replace(" ", "<br>") for s in stages]
     return Axes(x, {"type": "log", "tickformat": "~g", "dtick": "D2"})
 
 
@@ -231,11 +233,11 @@ def draw_deviations(panel: Panel, deviations: np.ndarray, clamped: tuple[int, ..
         panel.text(text, 1, 1, yanchor="bottom", **place)
 
 
-def _bars(deviations: np.ndarray, clamped: tuple[int, ...]) -> go.Bar:
-    return go.Bar(
+def _bars(deviations: np.ndarray, clamped: tuple[int, ...]) -> Trace:
+    return bars(
         x=np.arange(len(deviations)),
         y=deviations.round(3),
-        marker_color=[RED if mode in clamped else BLUE for mode in range(len(deviations))],
+        marker={"color": [RED if mode in clamped else BLUE for mode in range(len(deviations))]},
         width=0.7,
         showlegend=False,
         hovertemplate="mode %{x}: %{y:+.2f} σ<extra></extra>",

@@ -1,10 +1,9 @@
-"""Figures of Cobb angles: as the challenge constructs them, as clinicians read them, and their agreement with others."""
+"""Figures of Cobb angles: as the challenge constructs them, and as clinicians read them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import plotly.graph_objects as go
 
 from workbench.data.vertebrae import LEVELS, Corners
@@ -14,6 +13,7 @@ from workbench.figures._spine_cobb import ANGLES, CURVES, draw_curve, draw_decis
 from workbench.figures._spine_layers import draw_layers
 from workbench.figures._spine_panels import draw_severity, draw_tilts, severity_axes, tilt_axes
 from workbench.figures._spine_shapes import angles_of, corners_of
+from workbench.figures._spine_traces import scatter
 from workbench.spine.angles import CobbAngles, tilts_of
 from workbench.spine.clinical import ClinicalAngles, clinical_angles
 
@@ -23,12 +23,20 @@ if TYPE_CHECKING:
 _HEIGHT = 760
 
 _RULES = {
-    "C": "C: all endplate mid-points lie on one side<br>of the chord. an2 is measured from the top to p,<br>an3 from q to the bottom.",
-    "S-upper": "S: endplate mid-points lie on both sides<br>of the chord; p and q in the upper half:<br>"
+    "C": "C: all endplate mid-points lie on one side of<br>"
+    "the chord. an2 is measured from the top to p,<br>an3 from q to the bottom.",
+    "S-upper": "S: endplate mid-points lie on both sides of<br>the chord; p and q in the upper half:<br>"
     "an2 is the largest angle above p,<br>an3 the largest below q.",
-    "S-lower": "S: endplate mid-points lie on both sides<br>of the chord; p and q in the lower half:<br>"
+    "S-lower": "S: endplate mid-points lie on both sides of<br>the chord; p and q in the lower half:<br>"
     "an2 is the largest angle above p (up to r),<br>an3 the largest above r.",
-}  # fmt: skip
+}
+
+
+_READING = (
+    "Measured from the upper endplate of the upper end<br>vertebra to the lower endplate of the lower one.",
+    "Two readers of one film differ by up to 6° to 7°<br>(95 % limits).",
+    "Research use, not for diagnosis.",
+)
 
 
 def spine_cobb(
@@ -59,7 +67,9 @@ def spine_cobb(
     size, corners = grey(image).shape, corners_of(prediction)
     angles = angles_of(corners, size[0], variant)
     true = None if truth is None else corners_of(truth)
-    sheet = Sheet(_HEIGHT, title or f"Official angles, branch {angles.branch}", _numbers(angles), t=64, l=8)
+    sheet = Sheet(
+        _HEIGHT, title or f"Official angles, branch {angles.branch}", numbers_text(angles), t=64, l=8
+    )
     panel = sheet.panel((0, 0.37), (0, sheet.inner + 36), axes=radiograph_axes(size))
     draw_radiograph(panel, image, display)
     draw_layers(panel, corners, layers=("outlines",))
@@ -69,9 +79,12 @@ def spine_cobb(
                          axes=tilt_axes(corners, true))  # fmt: skip
     draw_tilts(beside, corners, true)
     draw_pairs(beside, corners, angles)
-    _write(sheet, 0.70, 1.0, decision_text(angles, corners, size[0]))
-    _write(
-        sheet, 0.70, 0.74, _comparison(angles, None if true is None else angles_of(true, size[0], variant))
+    write(sheet, 0.70, 1.0, decision_text(angles, corners, size[0]))
+    write(
+        sheet,
+        0.70,
+        0.74,
+        comparison_text(angles, None if true is None else angles_of(true, size[0], variant)),
     )
     return sheet.build(showlegend=False)
 
@@ -108,7 +121,7 @@ def spine_clinical(
     for curve in found.curves:
         draw_curve(panel, corners, curve, size)
     draw_severity(sheet.panel((0.52, 1), (10, 240), axes=severity_axes(found, true)), found, true)
-    _write(sheet, 0.45, 1 - 320 / sheet.inner, clinical_text(found, true is not None))
+    write(sheet, 0.45, 1 - 320 / sheet.inner, clinical_text(found, true is not None))
     return sheet.build(showlegend=False)
 
 
@@ -117,7 +130,7 @@ def draw_pairs(panel: Panel, corners: Corners, angles: CobbAngles) -> None:
     turned = tilts_of(corners)
     for i, pair in reversed(list(enumerate(angles.pairs))):
         panel.draw(
-            go.Scatter(
+            scatter(
                 x=turned[list(pair)].round(2),
                 y=list(pair),
                 mode="lines+markers",
@@ -137,9 +150,7 @@ def clinical_text(found: ClinicalAngles, compared: bool = False) -> str:
         for c in found.curves
     ]
     lines = lines or ["No curve turns by 5° or more."]
-    lines += ["", *(["A ring is the true angle."] if compared else []), "From the upper endplate of the upper end vertebra to the lower one of the lower.",
-              "Two readers of one film differ by up to 6° to 7° (95 % limits).",
-              "Research use, not for diagnosis."]  # fmt: skip
+    lines += ["", *(["A ring is the true angle."] if compared else []), *_READING]
     return "<br>".join(lines)
 
 
@@ -155,11 +166,12 @@ def decision_text(angles: CobbAngles, corners: Corners, height: int) -> str:
     return "<br>".join(lines)
 
 
-def _numbers(angles: CobbAngles) -> str:
+def numbers_text(angles: CobbAngles) -> str:
+    """The three angles in one line."""
     return ", ".join(f"an{i + 1} {value:.1f}°" for i, value in enumerate(angles.values))
 
 
-def _comparison(angles: CobbAngles, true: CobbAngles | None) -> str:
+def comparison_text(angles: CobbAngles, true: CobbAngles | None) -> str:
     """Each angle with the vertebrae it lies between, and how far it is from the true one."""
     lines = []
     for i, (value, (a, b)) in enumerate(zip(angles.values, angles.pairs, strict=True)):
@@ -172,6 +184,7 @@ def _comparison(angles: CobbAngles, true: CobbAngles | None) -> str:
     return "<br>".join(lines)
 
 
-def _write(sheet: Sheet, x: float, y: float, text: str) -> None:
+def write(sheet: Sheet, x: float, y: float, text: str) -> None:
+    """Lines of text on the page; x and y are fractions from the left and the bottom."""
     place = {"x": x, "y": y, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "top"}
     sheet.annotations.append({"text": text, **place, "align": "left", "font": {"size": 12}})

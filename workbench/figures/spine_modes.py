@@ -13,6 +13,7 @@ from workbench.figures._sheet import Axes, Panel, Sheet
 from workbench.figures._spine_cobb import ANGLES
 from workbench.figures._spine_panels import coefficient_axes, draw_deviations
 from workbench.figures._spine_shapes import angles_of, outlines, xy
+from workbench.figures._spine_traces import bars, scatter
 from workbench.figures._theme import BLUE, GREY, RED, TEXT
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def draw_mode(panel: Panel, shape_model: ShapeModel, mode: int, sigmas: float) -
     for value, name, line in parts:
         corners = laid_on(mode_centres(shape_model, mode, value))
         panel.draw(
-            go.Scatter(
+            scatter(
                 **xy(outlines(corners)),
                 mode="lines",
                 line=line,
@@ -129,7 +130,7 @@ def draw_mode_angles(panel: Panel, shape_model: ShapeModel, mode: int, sigmas: f
     for i, colour in enumerate(ANGLES):
         name = f"an{i + 1} {now[i]:.1f}°"
         panel.draw(
-            go.Scatter(
+            scatter(
                 x=steps,
                 y=table[:, i].round(2),
                 mode="lines",
@@ -139,7 +140,7 @@ def draw_mode_angles(panel: Panel, shape_model: ShapeModel, mode: int, sigmas: f
             )
         )
     panel.draw(
-        go.Scatter(
+        scatter(
             x=[sigmas] * 3, y=now.round(2), mode="markers", marker={"size": 10, "color": list(ANGLES)},
             showlegend=False, hoverinfo="skip",
         )
@@ -155,10 +156,10 @@ def _draw_shares(panel: Panel, shape_model: ShapeModel, mode: int) -> None:
     shares = shape_model.variances / shape_model.variances.sum()
     colours = [BLUE if k == mode else GREY for k in range(len(shares))]
     panel.draw(
-        go.Bar(
+        bars(
             x=np.arange(len(shares)),
             y=shares.round(5),
-            marker_color=colours,
+            marker={"color": colours},
             showlegend=False,
             hovertemplate="mode %{x}: %{y:.2%}<extra></extra>",
         )
@@ -195,7 +196,7 @@ def spine_projection(
         (found, "this spine", {"color": TEXT, "width": 2, "dash": "dot"}),
     ):
         shape = xy(outlines(laid_on(centres)))
-        panel.draw(go.Scatter(**shape, mode="lines", line=line, name=name, hoverinfo="skip"))
+        panel.draw(scatter(**shape, mode="lines", line=line, name=name, hoverinfo="skip"))
     axes = coefficient_axes(deviations)
     draw_deviations(
         sheet.panel((0.44, 0.98), (0, 240), "coefficients in standard deviations", axes), deviations, beyond
@@ -226,10 +227,10 @@ def _project(
 
 def _draw_residuals(panel: Panel, residual: np.ndarray) -> None:
     panel.draw(
-        go.Bar(
+        bars(
             x=list(LEVELS),
             y=residual.round(2),
-            marker_color=BLUE,
+            marker={"color": BLUE},
             showlegend=False,
             hovertemplate="%{x}: %{y:.2f} px<extra></extra>",
         )

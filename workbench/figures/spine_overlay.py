@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from workbench.data.vertebrae import Corners
-from workbench.errors import InvalidInputError
 from workbench.figures._radiograph import Display, draw_radiograph, grey, radiograph_axes
 from workbench.figures._sheet import Sheet
 from workbench.figures._spine_layers import SHOWN, draw_layers

@@ -21,6 +21,7 @@ from workbench.figures._spine_panels import (
     stage_errors,
 )
 from workbench.figures._spine_shapes import corners_of, outlines, xy
+from workbench.figures._spine_traces import Trace, scatter
 from workbench.figures._theme import BLUE, GREEN, ORANGE, PINK, RED
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def spine_stage(
     draw_trails(panel, prediction, stage)
     draw_layers(panel, now.corners, true, layers=("truth", "outlines", "corners", "levels"))
     half = sheet.inner // 2
-    axes = stage_axes(prediction, true)
+    axes = stage_axes(prediction)
     draw_stage_errors(sheet.panel((0.45, 1), (0, half - 50), what, axes), prediction, stage, true)
     deviations = None
     if shape_model is not None and now.coefficients is not None:
@@ -89,16 +90,19 @@ def spine_stage(
     return sheet.build(showlegend=False)
 
 
-def draw_trails(panel: Panel, prediction: SpinePrediction, stage: int) -> None:
+def draw_trails(panel: Panel, prediction: SpinePrediction, stage: int, *, visible: bool = True) -> None:
     """The start as a ghost, and the way of every centre, and of every corner since the corners move on their own."""
     stages = prediction.stages[: stage + 1]
     ghost = outlines(stages[0].corners)
-    panel.draw(_line(ghost, WHITE, 1, 0.45, "start"))
+    parts = [_line(ghost, WHITE, 1, 0.35, "start")]
     centres = np.stack([s.centres for s in stages], axis=1)
-    panel.draw(_line(_with_gaps(centres), TRUE, 1.5, 0.9, "way of the centres"))
+    parts.append(_line(_with_gaps(centres), TRUE, 1.5, 0.9, "way of the centres"))
     moving = [s.corners.reshape(68, 2) for s in prediction.stages[first_corners(prediction) : stage + 1]]
     corners = np.stack(moving, axis=1) if len(moving) > 1 else np.empty((0, 2, 2))
-    panel.draw(_line(_with_gaps(corners), PINK, 1.5, 0.9, "way of the corners"))
+    parts.append(_line(_with_gaps(corners), PINK, 1.5, 0.9, "way of the corners"))
+    for part in parts:
+        part.update(visible=visible)
+        panel.draw(part)
 
 
 def first_corners(prediction: SpinePrediction) -> int:
@@ -112,9 +116,9 @@ def _with_gaps(ways: np.ndarray) -> np.ndarray:
     return np.concatenate([ways, gap], axis=1).reshape(-1, 2)
 
 
-def _line(points: np.ndarray, colour: str, width: float, opacity: float, name: str) -> go.Scatter:
+def _line(points: np.ndarray, colour: str, width: float, opacity: float, name: str) -> Trace:
     line = {"color": colour, "width": width}
-    return go.Scatter(
+    return scatter(
         **xy(points), mode="lines", line=line, opacity=opacity, name=name, showlegend=False, hoverinfo="skip"
     )  # fmt: skip
 
@@ -136,7 +140,7 @@ def spine_stage_errors(
         raise InvalidInputError("no predictions to show; give at least one method and one image")
     sheet = Sheet(380, title or "Error by stage", f"{len(truths)} radiographs", t=84)
     first = next(iter(predictions.values()))[0]
-    axes = stage_axes(first, corners_of(truths[0]))
+    axes = stage_axes(first)
     panel = sheet.panel(axes=Axes(axes.x, {**axes.y, "title": {"text": "mean error, px"}}))
     for (name, found), colour in zip(predictions.items(), _COLOURS * len(predictions), strict=False):
         if len(found) != len(truths):
@@ -154,7 +158,7 @@ def _draw_band(panel: Panel, errors: np.ndarray, name: str, colour: str) -> None
     steps = np.arange(len(middle))
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     panel.draw(
-        go.Scatter(
+        scatter(
             x=np.concatenate([steps, steps[::-1]]),
             y=np.concatenate([high, low[::-1]]),
             fill="toself",
@@ -166,7 +170,7 @@ def _draw_band(panel: Panel, errors: np.ndarray, name: str, colour: str) -> None
         )
     )
     panel.draw(
-        go.Scatter(
+        scatter(
             x=steps,
             y=middle,
             mode="lines+markers",

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import ipywidgets
+import numpy as np
 import plotly.graph_objects as go
 
 
@@ -36,8 +37,12 @@ class Explorer(ipywidgets.VBox):
             self.message.value = ""
         # Whatever goes wrong in a callback would be lost in the kernel's log; here the reader sees it.
         except Exception as error:
-            text = escape(f"{type(error).__name__}: {error}")
-            self.message.value = f'<div role="alert" style="color:#D55E00;white-space:pre-wrap">{text}</div>'
+            self.report(error)
+
+    def report(self, error: Exception) -> None:
+        """Show above the figure what went wrong; the next drawing takes it away."""
+        text = escape(f"{type(error).__name__}: {error}")
+        self.message.value = f'<div role="alert" style="color:#D55E00;white-space:pre-wrap">{text}</div>'
 
 
 def show(widget: go.FigureWidget, figure: go.Figure) -> None:
@@ -49,7 +54,7 @@ def show(widget: go.FigureWidget, figure: go.Figure) -> None:
     with widget.batch_update():
         if [trace.type for trace in widget.data] == kinds:
             for old, new in zip(widget.data, figure.data, strict=True):
-                old.update(new.to_plotly_json(), overwrite=True)
+                old.update(_changes(old.to_plotly_json(), new.to_plotly_json()), overwrite=True)
         before, after = widget.layout.to_plotly_json(), figure.layout.to_plotly_json()
         for name in before.keys() | after.keys():
             if before.get(name) != after.get(name):
@@ -57,3 +62,21 @@ def show(widget: go.FigureWidget, figure: go.Figure) -> None:
     if [trace.type for trace in widget.data] != kinds:
         widget.data = ()
         widget.add_traces(figure.data)
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a trace that differ; None for those that are gone. Checking a setting costs plotly more than this."""
+    names = before.keys() | after.keys() - {"type"}
+    differing = {name: after.get(name) for name in names if not _same(before.get(name), after.get(name))}
+    differing.pop("uid", None)  # a live trace's own name
+    return differing
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return (
+            type(a) is type(b) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        )
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
+    return bool(a == b)
