@@ -123,7 +123,7 @@ class CascadeTraining:
         self.state = StateFile(state, repr((_digest(samples), settings)))
         self.log = TrainingLog(log, keep=self.state.done.get("rows", 0))
         self.rows = self.state.done.get("rows", 0)
-        self.reported = time.monotonic()
+        self.reported = time.process_time()
         self.network = self._empty_network()
 
     def run(self) -> CascadeNetwork:
@@ -149,7 +149,7 @@ class CascadeTraining:
         if name in self.state.done:
             stage.load_state_dict(self.state.done[name])
             return stage.eval()
-        steps, began = _steps(self.settings, stage), time.process_time()
+        steps, self.reported = _steps(self.settings, stage), time.process_time()
         with torch.random.fork_rng():
             fit(
                 name,
@@ -165,13 +165,14 @@ class CascadeTraining:
 
     @property
     def seconds(self) -> float:
-        """Seconds of processor time that the finished stages took, in this run and those before it was cut short."""
+        """Seconds of processor time that the logged steps took, in this run and in those before it was cut short."""
         return float(self.state.done.get("seconds", 0.0))
 
     def _report(self, name: str, row: Mapping[str, float]) -> None:
         step, index = name.split()
-        now = time.monotonic()
+        now = time.process_time()
         timed = {**row, "seconds": now - self.reported}
+        self.state.done["seconds"] = self.seconds + timed["seconds"]
         self.log.append({"step_of_cascade": float(step == "corners"), "stage": float(index), **timed})
         self.reported = now
         self.rows += 1
