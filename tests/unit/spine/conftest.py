@@ -1,4 +1,4 @@
-"""Ten phantoms, and a cascade trained on them for two steps a stage: enough for everything but accuracy."""
+"""Eight phantoms, and a cascade trained on them for two steps a stage: enough for everything but accuracy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workbench.spine.training import train_cascade
 
 @pytest.fixture(scope="session")
 def phantoms() -> list[Phantom]:
-    """Ten clean phantoms of different widths."""
-    return [phantom(index, set_name="tests") for index in range(10)]
+    """Eight clean phantoms of different widths."""
+    return [phantom(index, set_name="tests") for index in range(8)]
 
 
 @pytest.fixture(scope="session")
 def samples(phantoms: list[Phantom]) -> Samples:
-    """The ten phantoms in the frame."""
+    """The eight phantoms in the frame."""
     return Samples.of([(drawn.image, drawn.corners) for drawn in phantoms])
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the cascade share: settings of a few steps, spines in the frame, and networks that say what we want."""
+"""What tests of the cascade share: settings of few steps, spines in the frame, networks that say what we want."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _in_frame(corners: np.ndarray, generator: np.random.Generator) -> np.ndarray
     scale = (610 + 17 * generator.standard_normal()) / arc
     middle = (0.487 + 0.054 * generator.standard_normal()) * 384
     moved = (corners - centres[0]) * scale
-    return moved + [middle - moved[..., 0].mean(), 0.064 * 704]
+    return moved + np.array([middle - moved[..., 0].mean(), 0.064 * 704])
 
 
 def lively(network: CascadeNetwork, strength: float = 0.05) -> CascadeNetwork:
