@@ -1,4 +1,4 @@
-"""Random views of radiographs: moved, turned, scaled and flipped; lighter, darker, inverted, noisy, with bars over them.
+"""Random views of radiographs: moved, turned, scaled, flipped; lighter, darker, inverted, noisy, with bars over them.
 
 Ranges follow the group's later code where they are known (shift 2 %, scale 2 %, ±10°, gamma 0.5–1.5) and go further
 where radiographs of other sources do. Source: specification, section 4.
@@ -93,8 +93,8 @@ class RandomViews:
         return torch.where(self.flipped[:, None, None, None], moved[:, :, _MIRRORED], moved)
 
     def sample(
-        self, pyramid: Pyramid, points: Float[Tensor, "n *shape 2"], spacing: float
-    ) -> Float[Tensor, "n *shape"]:
+        self, pyramid: Pyramid, points: Float[Tensor, "n ... 2"], spacing: float
+    ) -> Float[Tensor, "n ..."]:
         """What the views show at points of the frame; see `Pyramid.sample`."""
         values = pyramid.sample(transform(self.backward, points), spacing)
         shape = (-1,) + (1,) * (values.ndim - 1)
@@ -113,7 +113,9 @@ class RandomViews:
         values = values.clone()
         chosen, where = values[some], points[some]
         for bar in self.bars[some].unbind(1):
-            x, y, length, width, angle, grey = (b.reshape((-1,) + (1,) * (where.ndim - 2)) for b in bar.unbind(1))
+            x, y, length, width, angle, grey = (
+                b.reshape((-1,) + (1,) * (where.ndim - 2)) for b in bar.unbind(1)
+            )
             dx, dy = where[..., 0] - x, where[..., 1] - y
             along, across = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin()
             chosen = torch.where((along.abs() < length) & (across.abs() < width), grey, chosen)
@@ -167,13 +169,15 @@ def show(views: Views, pyramid: Pyramid, size: tuple[int, int]) -> Float[Tensor,
     return views.sample(pyramid, points, FRAME[0] / size[0])[:, None]
 
 
-def transform(affine: Float[Tensor, "n 2 3"], points: Float[Tensor, "n *shape 2"]) -> Float[Tensor, "n *shape 2"]:
+def transform(affine: Float[Tensor, "n 2 3"], points: Float[Tensor, "n ... 2"]) -> Float[Tensor, "n ... 2"]:
     """Points moved by one affine map an image."""
     flat = points.flatten(1, -2)
     return (flat @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]).reshape(points.shape)
 
 
-def _affine(count: int, flipped: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
+def _affine(
+    count: int, flipped: Tensor, generator: torch.Generator, settings: AugmentationSettings
+) -> Tensor:
     normal = torch.randn(4, count, generator=generator).clamp(-2.5, 2.5)
     turn, scale = normal[0] * math.radians(settings.turn), (normal[1] * settings.scale).exp()
     mirror = 1 - 2 * flipped.float()

@@ -1,7 +1,7 @@
 """The detector: a trained cascade that takes a radiograph of any size and gives landmarks in its own pixels.
 
-Nothing is known of the image but its pixels: the start is the mean of the training shapes in the frame, never a box from
-labels (as the group's published evaluation has it; specification, section 2.2).
+Nothing is known of the image but its pixels: the start is the mean of the training shapes in the frame, never a box
+from labels (as the group's published evaluation has it; specification, section 2.2).
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class SpineCascade:
         try:
             settings = CascadeSettings.from_dict(card.settings)
         except (UnknownNameError, TypeError) as error:
-            raise CheckpointError(f"the card of cascade {name_or_path} has settings that are none: {error}") from error
+            raise CheckpointError(
+                f"the card of cascade {name_or_path} has settings that are none: {error}"
+            ) from error
         network = CascadeNetwork.of_tensors(settings, {k: v.float() for k, v in tensors.items()})
         return cls(network, card, card.name)
 
@@ -105,7 +107,9 @@ class SpineCascade:
         framed = (frame.image(radiograph.pixels) * 255).round().clamp(0, 255).to(torch.uint8)
         images = torch.stack([framed, framed.flip(1)]) if flip_average else framed[None]
         states = self.network.trace(Pyramid.of(images))
-        merged = [_merged(state) for state in states] if flip_average else [_single(state) for state in states]
+        merged = (
+            [_merged(state) for state in states] if flip_average else [_single(state) for state in states]
+        )
         stages = self._stages(states, merged, frame, radiograph)
         flags = quality_flags(stages[-1].corners, radiograph.size)
         if flip_average:
@@ -151,7 +155,9 @@ class SpineCascade:
             raise InvalidInputError(f"centres must be 17 finite points (17, 2), these are {points.shape}")
         wanted = range(VERTEBRAE) if levels is None else levels
         if bad := [k for k in wanted if not 0 <= k < VERTEBRAE]:
-            raise InvalidInputError(f"level {bad[0]} is none; levels are 0 ({LEVELS[0]}) to 16 ({LEVELS[-1]})")
+            raise InvalidInputError(
+                f"level {bad[0]} is none; levels are 0 ({LEVELS[0]}) to 16 ({LEVELS[-1]})"
+            )
         frame = Frame.of((radiograph.pixels.shape[0], radiograph.pixels.shape[1]))
         framed = (frame.image(radiograph.pixels) * 255).round().clamp(0, 255).to(torch.uint8)
         there = torch.from_numpy(frame.forward(radiograph.from_original(points))).float()[None]
@@ -170,7 +176,9 @@ class SpineCascade:
             counts[state.step] += 1
             points = centres if len(model.mean) == 2 * VERTEBRAE else corners.reshape(-1, 2)
             coefficients = model.project(normalise(torch.from_numpy(points)[None]).numpy()[0])
-            clamped = () if state.step == "start" else tuple(np.flatnonzero(model.clamped(coefficients)).tolist())
+            clamped = (
+                () if state.step == "start" else tuple(np.flatnonzero(model.clamped(coefficients)).tolist())
+            )
             stages.append(
                 Stage(
                     "start" if state.step == "start" else f"{state.step} {counts[state.step]}",

@@ -91,7 +91,12 @@ def fit(
     recent: list[float] = []
     taken = start
     bar = tqdm(
-        range(start, settings.steps), initial=start, total=settings.steps, desc=name, disable=not progress, mininterval=5
+        range(start, settings.steps),
+        initial=start,
+        total=settings.steps,
+        desc=name,
+        disable=not progress,
+        mininterval=5,
     )
     for step in bar:
         elapsed = time.process_time() - began
@@ -198,14 +203,18 @@ class StateFile:
         if self.path is None:
             return
         with atomic_path(self.path) as temporary:
-            torch.save({"identity": self.identity, "done": self.done, "under_way": self._under_way}, temporary)
+            torch.save(
+                {"identity": self.identity, "done": self.done, "under_way": self._under_way}, temporary
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         saved = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
-        raise CheckpointError(f"{path} is not a complete training state; delete it to start anew: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a complete training state; delete it to start anew: {error}"
+        ) from error
     if not isinstance(saved, dict) or not {"identity", "done", "under_way"} <= saved.keys():
         raise CheckpointError(f"{path} is not the state of a training run; delete it to start anew")
     return saved

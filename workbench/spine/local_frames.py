@@ -41,12 +41,12 @@ class LocalFrames:
         across = torch.stack([along[..., 1], -along[..., 0]], -1)
         return cls(centres, across, along, unit.clamp_min(1.0))
 
-    def to_image(self, local: Float[Tensor, "n 17 *shape 2"]) -> Float[Tensor, "n 17 *shape 2"]:
+    def to_image(self, local: Float[Tensor, "n 17 ... 2"]) -> Float[Tensor, "n 17 ... 2"]:
         """Local coordinates (across, along), in units, as points of the image."""
         origin, across, along, unit = self._like(local)
         return origin + unit * (local[..., :1] * across + local[..., 1:] * along)
 
-    def to_local(self, points: Float[Tensor, "n 17 *shape 2"]) -> Float[Tensor, "n 17 *shape 2"]:
+    def to_local(self, points: Float[Tensor, "n 17 ... 2"]) -> Float[Tensor, "n 17 ... 2"]:
         """The inverse of `to_image`."""
         origin, across, along, unit = self._like(points)
         offset = (points - origin) / unit
@@ -55,5 +55,7 @@ class LocalFrames:
     def _like(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Each part with as many dimensions as `values`, to be combined with it."""
         middle = (1,) * (values.ndim - 3)
-        parts = [part.reshape(*part.shape[:2], *middle, -1) for part in (self.origin, self.across, self.along)]
+        parts = [
+            part.reshape(*part.shape[:2], *middle, -1) for part in (self.origin, self.across, self.along)
+        ]
         return parts[0], parts[1], parts[2], self.unit.reshape(*self.unit.shape, *middle, 1)

@@ -38,7 +38,9 @@ class GlobalNetwork(nn.Module):
         self.levels = nn.Sequential(*[_Residual(a, b) for a, b in zip(inputs, widths, strict=True)])
         self.squeeze = nn.Conv2d(widths[-1], 48, 1)
         cells = (size[0] // 16) * (size[1] // 16)
-        self.head = nn.Sequential(nn.Linear(48 * cells, 256), nn.ReLU(), nn.Dropout(0.1), nn.Linear(256, outputs))
+        self.head = nn.Sequential(
+            nn.Linear(48 * cells, 256), nn.ReLU(), nn.Dropout(0.1), nn.Linear(256, outputs)
+        )
         _start_small(self.head[-1])
 
     def forward(self, images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n outputs"]:
@@ -115,7 +117,12 @@ class VertebraNetwork(nn.Module):
     """
 
     def __init__(
-        self, patches: int, size: tuple[int, int], widths: Sequence[int], outputs: int, neighbours: bool = True
+        self,
+        patches: int,
+        size: tuple[int, int],
+        widths: Sequence[int],
+        outputs: int,
+        neighbours: bool = True,
     ) -> None:
         super().__init__()
         features = 128 // patches
@@ -146,7 +153,7 @@ def standardised(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def evened(images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Greys with mean 0 and standard deviation 1 in each neighbourhood: what is left of a film whatever its exposure."""
+    """Greys with mean 0 and standard deviation 1 in each neighbourhood: what is left whatever the exposure."""
     side, half = _NEIGHBOURHOOD, _NEIGHBOURHOOD // 2
 
     def mean(values: Tensor) -> Tensor:  # down and then across: a box is the product of two lines

@@ -100,7 +100,9 @@ def phantom_samples(
     if not path.exists():
         samples = Samples.of(_render(set_name, count, level, workers, progress))
         with atomic_path(path) as temporary:
-            save_file({"images": samples.images, "corners": samples.corners, "sizes": samples.sizes}, temporary)
+            save_file(
+                {"images": samples.images, "corners": samples.corners, "sizes": samples.sizes}, temporary
+            )
     saved = load_file(path)
     return Samples(saved["images"], saved["corners"], saved["sizes"])
 
@@ -118,7 +120,9 @@ def _render(
     drawn = Parallel(n_jobs=workers, return_as="generator", batch_size=8)(
         delayed(_phantom)(set_name, level, index) for index in range(count)
     )
-    yield from tqdm(drawn, total=count, desc=f"phantoms {set_name} {level}", disable=not progress, mininterval=5)
+    yield from tqdm(
+        drawn, total=count, desc=f"phantoms {set_name} {level}", disable=not progress, mininterval=5
+    )
 
 
 def _phantom(set_name: str, level: Level, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +132,9 @@ def _phantom(set_name: str, level: Level, index: int) -> tuple[np.ndarray, np.nd
 
 
 def _framed(image: np.ndarray, corners: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    pixels = image.astype(np.float32) / 255 if image.dtype == np.uint8 else np.asarray(image, dtype=np.float32)
+    pixels = (
+        image.astype(np.float32) / 255 if image.dtype == np.uint8 else np.asarray(image, dtype=np.float32)
+    )
     frame = Frame.of((pixels.shape[0], pixels.shape[1]))
     values = (frame.image(pixels) * 255).round().clamp(0, 255).to(torch.uint8)
     return values, torch.from_numpy(frame.forward(corners)).float(), frame.scaled

@@ -16,6 +16,16 @@ _CHOICES = {
     "points": ("centres", "corners"),
 }
 
+_POSITIVE = (
+    "centre_stages",
+    "batch",
+    "corner_batch",
+    "global_steps",
+    "point_steps",
+    "crop_steps",
+    "patch_steps",
+)
+
 
 @dataclass(frozen=True)
 class CascadeSettings:
@@ -26,12 +36,12 @@ class CascadeSettings:
             once, without a second step (an ablation).
         centre_stages: Stages of the first step; the first looks at the whole frame, the others at patches.
         corner_stages: Stages of the second step; the first looks at the whole vertebra, the others at its corners.
-        constrain: ``"shape"``: every shape of the first step stays in the shape model; ``"offset"``: every move stays in
-            a model of that stage's moves; ``"none"``: neither (an ablation).
+        constrain: ``"shape"``: every shape of the first step stays in the shape model; ``"offset"``: every move stays
+            in a model of that stage's moves; ``"none"``: neither (an ablation).
         clamp: How far coefficients may go, see `ShapeModel.clamp`.
         centre_variance: Share of the variance that the first step's model keeps.
         corner_variance: Share of the variance that the vertebra's model keeps.
-        corner_pca: ``"level"``: a model of one vertebra; ``"joint"``: after each stage of the second step all 68 corners
+        corner_pca: ``"level"``: a model of one vertebra; ``"joint"``: after each stage of the second step all corners
             are also brought into a joint model.
         joint_components: Modes of the joint model.
         free_last: Let the last stage of the second step leave the vertebra's model.
@@ -76,7 +86,7 @@ class CascadeSettings:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise UnknownNameError(name, getattr(self, name), known)
-        for name in ("centre_stages", "batch", "corner_batch", "global_steps", "point_steps", "crop_steps", "patch_steps"):
+        for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.corner_stages < 0:
@@ -85,7 +95,9 @@ class CascadeSettings:
             if not 0 < getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name} is {getattr(self, name)}; expected a share, 0 < {name} <= 1")
         if not 0 < self.calibration < 1:
-            raise InvalidInputError(f"calibration is {self.calibration}; expected a share, 0 < calibration < 1")
+            raise InvalidInputError(
+                f"calibration is {self.calibration}; expected a share, 0 < calibration < 1"
+            )
 
     @property
     def corner_stage_count(self) -> int:

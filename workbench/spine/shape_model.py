@@ -66,7 +66,9 @@ class ShapeModel:
         """
         shapes = np.asarray(shapes, dtype=np.float64)
         if shapes.ndim != 2 or len(shapes) < 2 or not np.isfinite(shapes).all():
-            raise InvalidInputError(f"a shape model needs at least two finite shapes (n, d), not {shapes.shape}")
+            raise InvalidInputError(
+                f"a shape model needs at least two finite shapes (n, d), not {shapes.shape}"
+            )
         mean = shapes.mean(0) if centre else np.zeros(shapes.shape[1])
         _, singular, modes = np.linalg.svd(shapes - mean, full_matrices=False)
         variances = singular**2 / (len(shapes) - 1)
@@ -86,7 +88,9 @@ class ShapeModel:
         """Shapes with these coefficients."""
         return self.mean + coefficients @ self.basis.T
 
-    def clamp(self, coefficients: Float[np.ndarray, "*n k"], kind: Clamp = "box") -> Float[np.ndarray, "*n k"]:
+    def clamp(
+        self, coefficients: Float[np.ndarray, "*n k"], kind: Clamp = "box"
+    ) -> Float[np.ndarray, "*n k"]:
         """Coefficients brought back to where training shapes lie; those that lie there are returned as they are.
 
         Args:

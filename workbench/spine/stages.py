@@ -25,8 +25,8 @@ from workbench.spine.views import Pyramid, lattice
 GLOBAL_SIZE = (176, 96)
 _GLOBAL_WIDTHS = (32, 64, 128, 192)
 
-#: Length of the mean spine and distance of neighbouring centres in pixels: they choose the level of the pyramid, for all
-#: images alike, so that a prediction does not depend on what it is made together with.
+#: Length of the mean spine and distance of neighbouring centres in pixels: they choose the level of the pyramid, for
+#: all images alike, so that a prediction does not depend on what it is made together with.
 _MEAN_LENGTH, _MEAN_UNIT = 610.0, 38.0
 
 #: Sides of the patches around the points of the first step, by stage, as fractions of the spine's length: 128, 96 and
@@ -115,7 +115,9 @@ class CentreStage(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, index: int, settings: CascadeSettings, points: int, limits: Limits, scale: Tensor) -> None:
+    def __init__(
+        self, index: int, settings: CascadeSettings, points: int, limits: Limits, scale: Tensor
+    ) -> None:
         super().__init__()
         self.index, self.constraint = index, settings.constrain
         self.limits = limits
@@ -130,7 +132,9 @@ class CentreStage(nn.Module):
         """What the network sees: the whole frame, or a patch around each point."""
         if self.index == 0:
             return show(views, pyramid, GLOBAL_SIZE)
-        spine = points if points.shape[1] == VERTEBRAE else points.reshape(len(points), VERTEBRAE, 4, 2).mean(2)
+        spine = (
+            points if points.shape[1] == VERTEBRAE else points.reshape(len(points), VERTEBRAE, 4, 2).mean(2)
+        )
         length = (spine[:, 1:] - spine[:, :-1]).norm(dim=-1).sum(1)
         side = of_stage(_POINT_SIDES, self.index) * length
         grid = points[:, :, None, None] + side[:, None, None, None, None] * lattice(*_POINT_SIZE)
@@ -189,7 +193,9 @@ class CornerStage(nn.Module):
     ) -> Float[Tensor, "n 17 patches h w"]:
         """What the network sees of each vertebra: all of it, or a patch around each corner as it is now."""
         if self.index == 0:
-            local = (lattice(*_CROP_SIZE) * torch.tensor(_CROP_SIDES))[None].expand(VERTEBRAE, 1, *_CROP_SIZE, 2)
+            local = (lattice(*_CROP_SIZE) * torch.tensor(_CROP_SIDES))[None].expand(
+                VERTEBRAE, 1, *_CROP_SIZE, 2
+            )
             local = local.expand(len(pyramid), *local.shape)
             spacing = _CROP_SIDES[1] / _CROP_SIZE[0]
         else:

@@ -1,8 +1,8 @@
 """Train a cascade stage by stage: each stage learns to correct what the stages before it leave on held-out radiographs.
 
 Stages over-fit, so what they leave on the radiographs they were trained on is too small. A part of the radiographs
-is therefore held out (the *calibration* part), the cascade so far is run on it, and the next stage starts from the truth
-plus residuals drawn from there: the residual covariance in training equals the held-out one. Source: specification,
+is therefore held out (the *calibration* part), the cascade so far is run on it, and the next stage starts from the
+truth plus residuals drawn from there: the residual covariance in training equals the held-out one. Source: specification,
 section 4, rule (b).
 """
 
@@ -114,12 +114,20 @@ class CascadeTraining:
     """One training run: its data, the network so far, and the residuals that the next stage starts from."""
 
     def __init__(
-        self, samples: Samples, settings: CascadeSettings, log: Path | None, state: Path | None, progress: bool
+        self,
+        samples: Samples,
+        settings: CascadeSettings,
+        log: Path | None,
+        state: Path | None,
+        progress: bool,
     ) -> None:
         _check(samples, settings)
         self.settings, self.progress = settings, progress
         self.calibration, self.training = split(samples, settings)
-        self.pyramid, self.held_out_pyramid = Pyramid.of(self.training.images), Pyramid.of(self.calibration.images)
+        self.pyramid, self.held_out_pyramid = (
+            Pyramid.of(self.training.images),
+            Pyramid.of(self.calibration.images),
+        )
         self.state = StateFile(state, repr((_digest(samples), settings)))
         self.log = TrainingLog(log, keep=self.state.done.get("rows", 0))
         self.rows = self.state.done.get("rows", 0)
@@ -155,7 +163,9 @@ class CascadeTraining:
                 name,
                 stage,
                 lambda generator: self._loss(stage, residuals, generator),
-                FitSettings(steps, self.settings.learning_rate, self.settings.weight_decay, self.settings.seed),
+                FitSettings(
+                    steps, self.settings.learning_rate, self.settings.weight_decay, self.settings.seed
+                ),
                 self.state,
                 lambda row: self._report(name, row),
                 self.progress,
@@ -178,7 +188,9 @@ class CascadeTraining:
         self.rows += 1
         self.state.done["rows"] = self.rows  # a state that is saved within a stage has seen its rows
 
-    def _loss(self, stage: CentreStage | CornerStage, residuals: _Residuals, generator: torch.Generator) -> Tensor:
+    def _loss(
+        self, stage: CentreStage | CornerStage, residuals: _Residuals, generator: torch.Generator
+    ) -> Tensor:
         batch = self.settings.batch if isinstance(stage, CentreStage) else self.settings.corner_batch
         chosen = torch.randint(len(self.training), (batch,), generator=generator)
         pyramid, views = self.pyramid[chosen], RandomViews.draw(len(chosen), generator)
@@ -220,7 +232,9 @@ class CascadeTraining:
         frames = LocalFrames.of(centres)
         target = frames.to_local(truth).flatten(2)
         assert drawn.corners is not None
-        start = self.network.means.expand_as(target) if stage.index == 0 else target - drawn.corners * _INFLATION
+        start = (
+            self.network.means.expand_as(target) if stage.index == 0 else target - drawn.corners * _INFLATION
+        )
         moved = stage(stage.look(views, pyramid, frames, start), start).points
         error = F.smooth_l1_loss(moved, target, beta=_LOCAL_BETA)
         tilt = F.smooth_l1_loss(_mid_lines(moved)[..., 1], _mid_lines(target)[..., 1], beta=_LOCAL_BETA)
@@ -310,12 +324,16 @@ class CascadeTraining:
         if self.settings.constrain == "none":
             limits, scale = shape, moves.std(0)
         elif self.settings.constrain == "offset":
-            model = ShapeModel.fit(moves.double().numpy(), variance=self.settings.centre_variance, centre=False)
+            model = ShapeModel.fit(
+                moves.double().numpy(), variance=self.settings.centre_variance, centre=False
+            )
             limits = limits_of(model, self.settings.clamp)
             scale = limits.limits / BOX
         else:
             limits, scale = shape, (moves @ shape.basis).std(0)
-        return self._seeded(lambda: CentreStage(index, self.settings, points, limits, scale), f"centres {index}")
+        return self._seeded(
+            lambda: CentreStage(index, self.settings, points, limits, scale), f"centres {index}"
+        )
 
     def _new_corner_stage(self, index: int, residuals: _Residuals) -> CornerStage:
         assert residuals.corners is not None
@@ -325,12 +343,17 @@ class CascadeTraining:
         free = self.settings.free_last and index == self.settings.corner_stages - 1
         scale = moves.std(0) if free else (moves @ self.vertebra.basis).std(0)
         return self._seeded(
-            lambda: CornerStage(index, self.settings, self.network.means, self.vertebra, scale), f"corners {index}"
+            lambda: CornerStage(index, self.settings, self.network.means, self.vertebra, scale),
+            f"corners {index}",
         )
 
     def _vertebra_model(self, residuals: _Residuals) -> Limits:
-        deviations = (self._local_corners(replace(residuals, corners=None)) - self.network.means).flatten(0, 1)
-        model = ShapeModel.fit(deviations.double().numpy(), variance=self.settings.corner_variance, centre=False)
+        deviations = (self._local_corners(replace(residuals, corners=None)) - self.network.means).flatten(
+            0, 1
+        )
+        model = ShapeModel.fit(
+            deviations.double().numpy(), variance=self.settings.corner_variance, centre=False
+        )
         return limits_of(model, self.settings.clamp)
 
     def _seeded(self, make: Any, name: str) -> Any:

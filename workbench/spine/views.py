@@ -1,7 +1,7 @@
 """Looking at images at given points: pyramids, sampling, and random views that cost nothing until they are looked at.
 
-Points are (x, y) in pixels of the frame, whatever the level of the pyramid. A `RandomView` moves, turns, scales and
-flips an image and changes its greys, not by making a new image but by changing where and how it is sampled: a stage that
+Points are (x, y) in pixels of the frame, whatever the level of the pyramid. `RandomViews` move, turn, scale and flip
+images and change their greys, not by making new images but by changing where and how they are sampled: a stage that
 looks at seventeen small patches pays for seventeen small patches.
 """
 
@@ -32,7 +32,10 @@ class Pyramid:
         """The pyramid of images, by averaging; a thousand images take a third more than themselves."""
         levels = [images]
         for _ in range(LEVELS - 1):
-            halves = [F.avg_pool2d(part[:, None].float(), 2).round().to(torch.uint8) for part in levels[-1].split(64)]
+            halves = [
+                F.avg_pool2d(part[:, None].float(), 2).round().to(torch.uint8)
+                for part in levels[-1].split(64)
+            ]
             levels.append(torch.cat(halves)[:, 0])
         return cls(tuple(levels))
 
@@ -42,7 +45,7 @@ class Pyramid:
     def __getitem__(self, chosen: Tensor) -> Pyramid:
         return Pyramid(tuple(level[chosen] for level in self.levels))
 
-    def sample(self, points: Float[Tensor, "n *shape 2"], spacing: float) -> Float[Tensor, "n *shape"]:
+    def sample(self, points: Float[Tensor, "n ... 2"], spacing: float) -> Float[Tensor, "n ..."]:
         """Greys in [0, 1] at points of the frame, bilinear, beyond the border as on it.
 
         Args:
@@ -53,7 +56,7 @@ class Pyramid:
         return sample(self.levels[level][:, None].float().div_(255), points)
 
 
-def sample(images: Float[Tensor, "n 1 _h _w"], points: Float[Tensor, "n *shape 2"]) -> Float[Tensor, "n *shape"]:
+def sample(images: Float[Tensor, "n 1 _h _w"], points: Float[Tensor, "n ... 2"]) -> Float[Tensor, "n ..."]:
     """Greys of images, which show the whole frame at any size, at points of the frame."""
     size = torch.tensor([FRAME[1], FRAME[0]], dtype=points.dtype, device=points.device)
     grid = (points + 0.5) * 2 / size - 1

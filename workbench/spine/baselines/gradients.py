@@ -43,10 +43,10 @@ class FeatureMaps:
     def of(cls, image: UInt8[np.ndarray, "height width"], step: float) -> FeatureMaps:
         """Maps for grids of `step` pixels; cells are about as large as the step.
 
-        The image is first reduced so that a cell is a few pixels wide. What the last rows and columns lack
+        The image is first reduced so that a cell is four to seven pixels wide. What the last rows and columns lack
         for that is cut off.
         """
-        shrink = 2 ** max(0, int(np.log2(step / 5)))
+        shrink = 2 ** max(0, int(np.log2(step / 3.5)))
         small = _reduce(image, shrink)
         cell = max(1, round(step / shrink))
         return cls(np.concatenate([_orientations(small, cell), _grey(small, cell)[None]]), shrink, step)
