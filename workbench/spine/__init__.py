@@ -1,8 +1,8 @@
 """Spine landmarks: 17 centres, then 68 corners, found by shape-constrained cascades of CNNs, and Cobb angles.
 
 After "Accurate scoliosis vertebral landmark localization on X-ray images via shape-constrained multi-stage cascaded
-CNNs" (Wang, Lv et al., 2022/2024), of which the abstract alone could be read: what is built here is a complete design of ours
-along its lines. Research use, not for diagnosis.
+CNNs" (Wang, Lv et al., 2022/2024), of which the abstract alone could be read: what is built here is a complete design
+of ours along its lines. Research use, not for diagnosis.
 
 Example:
     >>> import workbench as wb

@@ -62,6 +62,7 @@ class CascadeNetwork(nn.Module):
         points = denormalise(self.shape.mean[None]).expand(len(pyramid), -1, 2)
         states = [self._state("start", points)]
         for stage in self.centre_stages:
+            assert isinstance(stage, CentreStage)
             points = stage(stage.look(views, pyramid, points), points).points
             states.append(self._state("centres" if self._two_steps else "corners", points))
         if self.corner_stages:
@@ -83,6 +84,7 @@ class CascadeNetwork(nn.Module):
         local = self.means.expand(len(centres), -1, -1)
         states = []
         for stage in self.corner_stages:
+            assert isinstance(stage, CornerStage)
             local = stage(stage.look(views, pyramid, frames, local), local).points
             corners = frames.to_image(local.reshape(len(local), VERTEBRAE, 4, 2))
             if self.joint is not None:

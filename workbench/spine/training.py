@@ -2,8 +2,8 @@
 
 Stages over-fit, so what they leave on the radiographs they were trained on is too small. A part of the radiographs
 is therefore held out (the *calibration* part), the cascade so far is run on it, and the next stage starts from the
-truth plus residuals drawn from there: the residual covariance in training equals the held-out one. Source: specification,
-section 4, rule (b).
+truth plus residuals drawn from there: the residual covariance in training equals the held-out one. Source:
+specification, section 4, rule (b).
 """
 
 from __future__ import annotations
@@ -365,8 +365,8 @@ class CascadeTraining:
 def limits_of(model: ShapeModel, clamp: str) -> Limits:
     """A shape model as stages use it."""
     radius = float(np.sqrt(chi2.ppf(0.997, model.components))) if clamp == "ellipsoid" else 0.0
-    parts = (model.mean, model.basis, BOX * np.sqrt(model.variances))
-    return Limits(*(torch.from_numpy(part) for part in parts), ellipsoid=radius)
+    limits = torch.from_numpy(BOX * np.sqrt(model.variances))
+    return Limits(torch.from_numpy(model.mean), torch.from_numpy(model.basis), limits, radius)
 
 
 def _steps(settings: CascadeSettings, stage: CentreStage | CornerStage) -> int:
