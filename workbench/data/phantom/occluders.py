@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from workbench.data.phantom.scene import ROWS, Scene, across, down
-from workbench.data.phantom.sheet import Sheet
+from workbench.data.phantom.scene import ROWS, Body, Scene, across, down
+from workbench.data.phantom.sheet import Sheet, ellipse
 
 #: What a film may have, and how often, by level of difficulty.
 CLEAN = {"letters": 0.2, "shutter": 0.15}
@@ -32,19 +32,9 @@ def choose_occluders(rng: np.random.Generator, *, hard: bool) -> tuple[str, ...]
 
 def add_metal(total: np.ndarray, scene: Scene, rng: np.random.Generator, names: tuple[str, ...]) -> None:
     """Add what absorbs X-rays to a map of attenuation (rows, columns)."""
-    sheet = Sheet(scene)
-    strength = rng.uniform(2.0, 4.0)
-    if "rods and screws" in names:
-        _implants(sheet, scene, rng)
-    if "brace buckles" in names:
-        _brace(sheet, scene, rng)
-    if "electrodes" in names:
-        _electrodes(sheet, scene, rng)
-    if "bar" in names:
-        _bar(sheet, scene, rng)
-    if "apron" in names:
-        _apron(sheet, scene, rng)
-    if set(names) & {"rods and screws", "brace buckles", "electrodes", "bar", "apron"}:
+    sheet, strength = Sheet(scene), rng.uniform(2.0, 4.0)
+    drawn = [draw(sheet, scene, rng) for name, draw in _METAL.items() if name in names]
+    if drawn:
         total += np.float32(strength) * sheet.array(0.5)
 
 
@@ -55,17 +45,20 @@ def _implants(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
     for s in (-1, 1):
         rod = []
         for k in range(first, last + 1):
-            body = scene.body(k)
-            e, n = across(body.tilt), down(body.tilt)
-            head = (
-                body.centre + e * (s * 0.3 * body.width - 25 * np.sin(body.rotation)) - n * 0.1 * body.height
-            )
-            rod.append(head)
-            if rng.random() < 0.75:
-                tip = head - e * s * 0.14 * body.width + n * rng.normal(0, 1.5)
-                sheet.line(np.stack([head, tip]), 5.5, 0.55)
-                sheet.line(np.stack([head - n * 5, head + n * 5]), 9, 0.8)
+            rod.append(_screw(sheet, scene.body(k), rng, s))
         sheet.line(np.array(rod), 5.5, 0.85)
+
+
+def _screw(sheet: Sheet, body: Body, rng: np.random.Generator, s: int) -> np.ndarray:
+    """Draw most of a rod's pedicle screws; where the rod passes, (2,) mm."""
+    e, n = across(body.tilt), down(body.tilt)
+    aside = s * 0.3 * body.width - 25 * np.sin(body.rotation)
+    head = body.centre + e * aside - n * 0.1 * body.height
+    if rng.random() < 0.75:
+        tip = head - e * s * 0.14 * body.width + n * rng.normal(0, 1.5)
+        sheet.line(np.stack([head, tip]), 5.5, 0.55)
+        sheet.line(np.stack([head - n * 5, head + n * 5]), 9, 0.8)
+    return head
 
 
 def _brace(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
@@ -87,8 +80,7 @@ def _electrodes(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
     for _ in range(rng.integers(1, 5)):
         y = scene.height_of(rng.uniform(0, 15))
         x = float(scene.middle_at(np.array(y))) + rng.uniform(-70, 70)
-        ring = np.linspace(0, 2 * np.pi, 20)
-        sheet.polygon(np.stack([x + 6 * np.cos(ring), y + 6 * np.sin(ring)], 1), rng.uniform(0.2, 0.6))
+        sheet.polygon(ellipse((6, 6), 20, (x, float(y))), rng.uniform(0.2, 0.6))
         a = np.linspace(0, 1, 12)
         wave = rng.uniform(10, 40) * np.sin(a * rng.uniform(2, 6))
         run = np.array([rng.uniform(-120, 120), rng.uniform(-200, 200)])
@@ -106,28 +98,32 @@ def _bar(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
 
 def _apron(sheet: Sheet, scene: Scene, rng: np.random.Generator) -> None:
     """The edge of a lead apron or gonad shield reaching in from below or from a side."""
-    y = scene.height_of(rng.uniform(15.5, 18))
+    y = float(scene.height_of(rng.uniform(15.5, 18)))
     x = float(scene.axis_at(np.array(y)))
-    if rng.random() < 0.5:
-        side = rng.choice([-1, 1])
-        near = x + side * rng.uniform(20, 60)
-        ys = y - rng.uniform(20, 120)
-        corner = [
-            [near, y + 200],
-            [near + side * 10, ys],
-            [near + side * 250, ys - 20],
-            [near + side * 250, y + 200],
-        ]
-    else:
-        dip = rng.normal(0, 12)
-        corner = [
-            [x - 200, y - dip],
-            [x, y + rng.uniform(-4, 12)],
-            [x + 200, y + dip],
-            [x + 200, y + 300],
-            [x - 200, y + 300],
-        ]
-    sheet.polygon(np.array(corner), rng.uniform(0.3, 0.9))
+    corners = _shield(rng, x, y) if rng.random() < 0.5 else _skirt(rng, x, y)
+    sheet.polygon(np.array(corners), rng.uniform(0.3, 0.9))
+
+
+def _shield(rng: np.random.Generator, x: float, y: float) -> list[list[float]]:
+    side = rng.choice([-1, 1])
+    near, far = x + side * rng.uniform(20, 60), 250 * side
+    top = y - rng.uniform(20, 120)
+    return [[near, y + 200], [near + side * 10, top], [near + far, top - 20], [near + far, y + 200]]
+
+
+def _skirt(rng: np.random.Generator, x: float, y: float) -> list[list[float]]:
+    dip, middle = rng.normal(0, 12), [x, y + rng.uniform(-4, 12)]
+    return [[x - 200, y - dip], middle, [x + 200, y + dip], [x + 200, y + 300], [x - 200, y + 300]]
+
+
+#: What absorbs X-rays, in the order of drawing.
+_METAL = {
+    "rods and screws": _implants,
+    "brace buckles": _brace,
+    "electrodes": _electrodes,
+    "bar": _bar,
+    "apron": _apron,
+}
 
 
 def add_overlay(

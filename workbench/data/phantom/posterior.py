@@ -19,7 +19,7 @@ def draw_posterior(u: np.ndarray, v: np.ndarray, body: Body, look: Look, own: Ow
     out = np.zeros_like(u)
     for i, s in enumerate((-1, 1)):
         at, jitter = _pedicle(body, s), own.process[i]
-        out += _pedicle_ring(u, v, body, at, look, own.pedicles[i]) * dense
+        out += _pedicle_ring(u, v, body, at, look, own.pedicles[i], dense)
         out += _transverse(u, v, body, s, at, jitter) * dense
         out += _facet(u, v, body, s, at[0], jitter) * dense
     out += _spinous(u, v, body, look, own) * dense
@@ -42,18 +42,24 @@ def _pedicle(body: Body, s: int) -> tuple[float, float]:
 
 
 def _pedicle_ring(
-    u: np.ndarray, v: np.ndarray, body: Body, at: tuple[float, float], look: Look, own: np.ndarray
+    u: np.ndarray,
+    v: np.ndarray,
+    body: Body,
+    at: tuple[float, float],
+    look: Look,
+    own: np.ndarray,
+    dense: np.float32,
 ) -> np.ndarray:
     radii = body.width * 0.085 * own[0], body.height * (0.27 + 0.03 * _lumbar(body)) * own[1]
-    return np.float32(look.ring) * own[2] * ring(u - at[0], v - at[1], radii, look.line, look.marrow)
+    return np.float32(look.ring) * own[2] * dense * ring(u - at[0], v - at[1], radii, look.line, look.marrow)
 
 
 def _transverse(
     u: np.ndarray, v: np.ndarray, body: Body, s: int, at: tuple[float, float], jitter: np.ndarray
 ) -> np.ndarray:
     lumbar = _lumbar(body)
-    share = (0.42 if body.level < 12 else 0.5) * (1 - 0.25 * (9 < body.level < 12))
-    length = body.width * share * (1 + 0.1 * jitter[0])
+    share, short = 0.42 if body.level < 12 else 0.5, 0.25 * (9 < body.level < 12)
+    length = body.width * share * (1 + 0.1 * jitter[0]) * (1 - short)
     up = -0.18 * (1 - lumbar) - 0.06 * lumbar + 0.08 * jitter[1]
     end = (at[0] + s * length, at[1] + up * length)
     thick = body.height * (0.17 - 0.03 * lumbar) * (1 + 0.1 * jitter[2])

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from workbench.data.phantom.field import chest_half
 from workbench.data.phantom.girdles import draw_pelvis, draw_shoulders, draw_skull
 from workbench.data.phantom.scene import Body, Scene, across, down
 from workbench.data.phantom.sheet import Sheet
-from workbench.data.phantom.soft import chest_half
 
 #: Points along a rib, and how many of them belong to its posterior arc.
 _RIB_STEPS = 28

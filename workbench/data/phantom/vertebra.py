@@ -58,10 +58,10 @@ def _patch(body: Body, scene: Scene) -> _Patch | None:
 
 @dataclass(frozen=True)
 class _Outline:
-    """Distances in mm, positive inside, from a body's edges, and how far its endplates open."""
+    """A body's endplates as heights over u, the distance inward from its sides, and how far the endplates open."""
 
-    below_upper: np.ndarray
-    above_lower: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
     inward: np.ndarray
     round: np.ndarray
     opened: tuple[np.ndarray, np.ndarray]
@@ -78,7 +78,7 @@ def _outline(u: np.ndarray, v: np.ndarray, body: Body, look: Look) -> _Outline:
     round_ = np.sqrt(np.clip(1 - (u / side) ** 4, 0, 1))
     wide = [np.float32(body.depth / 2 * abs(np.sin(lean))) * round_ for lean in body.leans]
     sag = np.float32(look.hollow) * round_
-    return _Outline(v - upper, lower - v, side - np.abs(u), round_, (wide[0], wide[1]), sag)
+    return _Outline(upper, lower, side - np.abs(u), round_, (wide[0], wide[1]), sag)
 
 
 def _half_width(v: np.ndarray, body: Body, look: Look) -> np.ndarray:
@@ -91,14 +91,14 @@ def _half_width(v: np.ndarray, body: Body, look: Look) -> np.ndarray:
 def _draw_body(patch: _Patch, body: Body, look: Look, own: Own, texture: np.ndarray) -> np.ndarray:
     shape = _outline(patch.u, patch.v, body, look)
     sides = step(shape.inward, look.edge)
-    inside = sides * ramp(shape.below_upper - 0.5 * shape.sag, shape.opened[0] + look.edge)
-    inside *= ramp(shape.above_lower - 0.5 * shape.sag, shape.opened[1] + look.edge)
+    inside = sides * ramp(patch.v - shape.upper - 0.5 * shape.sag, shape.opened[0] + look.edge)
+    inside *= ramp(shape.lower - 0.5 * shape.sag - patch.v, shape.opened[1] + look.edge)
     dense = look.density * own.density
     thick = np.float32(body.depth * _CANCELLOUS * dense) * (0.35 + 0.65 * shape.round)
     out = inside * thick * (1 + np.float32(look.grain) * texture)
     out += np.float32(look.side * dense) * bell(shape.inward - look.line, look.line * 1.1) * inside
     lines = (1 + np.float32(look.patchy) * texture) * sides * np.float32(look.plate * np.sqrt(dense))
-    for i, distance in enumerate((shape.below_upper, shape.above_lower)):
+    for i, distance in enumerate((patch.v - shape.upper, shape.lower - patch.v)):
         share = own.plates[i] * np.clip(1 + patch.u * np.float32(2 * own.fades[i] / body.width), 0.2, 1.8)
         out += lines * share * _plate(distance, shape.opened[i], shape.sag, look)
     return out
