@@ -80,7 +80,7 @@ def load(path: str | Path) -> Baseline:
     Raises:
         CheckpointError: the file is damaged, or its card is missing or speaks of no known baseline.
     """
-    name = read_card(Path(path).with_suffix(".json")).extra.get("baseline")
+    name = read_card(Path(path).with_suffix(".json")).extra.get("baseline", "")
     if name not in BASELINES:
         raise UnknownNameError("baseline", name, BASELINES, hint=f"so says the card of {path}")
     return BASELINES[name].load(path)

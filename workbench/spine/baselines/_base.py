@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class Baseline(ABC):
         epochs: int | None = None,
         progress: bool = True,
         log: Path | None = None,
-    ) -> Self:
+    ) -> Baseline:
         """Fit on training samples.
 
         Args:
@@ -85,7 +85,7 @@ class Baseline(ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> Self:
+    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> Baseline:
         """Rebuild from `tensors` and `extra`; raises KeyError, RuntimeError or ValueError where they do not fit."""
 
     def save(
@@ -120,7 +120,7 @@ class Baseline(ABC):
         return save_checkpoint(path, self.tensors(), card)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> Baseline:
         """Read a file that `save` wrote.
 
         Raises:

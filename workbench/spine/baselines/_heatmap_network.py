@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,8 +52,8 @@ class HeatmapNetwork(nn.Module):
             for i, (a, b, count) in enumerate(zip(inputs, widths, blocks, strict=True))
         )
         self.merges = nn.ModuleList(_Merge(below, here) for here, below in pairwise(widths))
-        self.heat, self.offset, self.vectors = (_head(widths[0], outputs) for outputs in (1, 2, 8))
-        nn.init.constant_(self.heat[-1].bias, -float(torch.tensor(1 / _PRIOR - 1).log()))
+        self.heat = _head(widths[0], 1, start=-math.log(1 / _PRIOR - 1))
+        self.offset, self.vectors = _head(widths[0], 2), _head(widths[0], 8)
 
     def forward(self, images: Float[Tensor, "n 1 h w"]) -> Maps:
         """Maps of images with greys in [0, 1]."""
@@ -116,9 +117,8 @@ def _convolution(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> n
     )
 
 
-def _head(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, _HEAD_WIDTH, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(_HEAD_WIDTH, outputs, 1),
-    )
+def _head(inputs: int, outputs: int, start: float = 0.0) -> nn.Sequential:
+    """Two convolutions; the last one's constant is `start`."""
+    last = nn.Conv2d(_HEAD_WIDTH, outputs, 1)
+    nn.init.constant_(last.bias, start)  # type: ignore[arg-type]
+    return nn.Sequential(nn.Conv2d(inputs, _HEAD_WIDTH, 3, padding=1), nn.ReLU(inplace=True), last)

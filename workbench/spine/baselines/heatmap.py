@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class HeatmapDetector(Baseline):
         progress: bool = True,
         log: Path | None = None,
         settings: HeatmapSettings | None = None,
-    ) -> Self:
+    ) -> HeatmapDetector:
         """Train on random views; `settings` says what the network is like."""
         check_samples(samples)
         chosen = settings or HeatmapSettings()
@@ -87,7 +87,7 @@ class HeatmapDetector(Baseline):
         return cls(network, chosen)
 
     @classmethod
-    def untrained(cls, settings: HeatmapSettings | None = None) -> Self:
+    def untrained(cls, settings: HeatmapSettings | None = None) -> HeatmapDetector:
         """With random weights: it takes as long as a trained one, and finds nothing."""
         chosen = settings or HeatmapSettings()
         return cls(_build(chosen), chosen)
@@ -107,7 +107,7 @@ class HeatmapDetector(Baseline):
         return asdict(self.settings)
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> Self:
+    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> HeatmapDetector:
         """From the weights."""
         settings = HeatmapSettings(*(tuple(extra[part]) for part in ("size", "widths", "blocks")))
         network = _build(settings)

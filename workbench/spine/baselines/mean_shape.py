@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class MeanShape(Baseline):
         epochs: int | None = None,
         progress: bool = True,
         log: Path | None = None,
-    ) -> Self:
+    ) -> MeanShape:
         """The mean; nothing but `samples` matters."""
         return cls(with_mirrored(check_samples(samples)).mean(0))
 
@@ -58,7 +58,7 @@ class MeanShape(Baseline):
         return {}
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> Self:
+    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> MeanShape:
         """From the mean corners."""
         return cls(tensors["corners"].numpy().reshape(17, 4, 2))
 

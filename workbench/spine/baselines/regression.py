@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class DirectRegression(Baseline):
         epochs: int | None = None,
         progress: bool = True,
         log: Path | None = None,
-    ) -> Self:
+    ) -> DirectRegression:
         """Train on random views (smooth L1, AdamW, cosine)."""
         shapes = with_mirrored(check_samples(samples)) / SCALE
         mean, spread = shapes.mean(0), shapes.std(0) + 1e-6
@@ -78,7 +78,7 @@ class DirectRegression(Baseline):
         return {"size": list(SIZE), "widths": list(_WIDTHS)}
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> Self:
+    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> DirectRegression:
         """From the weights."""
         network = _Network(np.zeros((17, 4, 2)), np.ones((17, 4, 2)))
         network.load_state_dict(dict(tensors))

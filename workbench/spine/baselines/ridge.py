@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class RidgeCascade(Baseline):
         epochs: int | None = None,
         progress: bool = True,
         log: Path | None = None,
-    ) -> Self:
+    ) -> RidgeCascade:
         """Fit stage after stage in closed form: `minutes` and `epochs` change nothing.
 
         The log has one row a stage: the errors in normalised units squared (NMSE over the frame) on the images
@@ -120,7 +120,7 @@ class RidgeCascade(Baseline):
         return {"centre_steps": list(CENTRE_STEPS), "corner_steps": list(CORNER_STEPS)}
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> Self:
+    def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> RidgeCascade:
         """From the models and the maps."""
         if extra["centre_steps"] != list(CENTRE_STEPS) or extra["corner_steps"] != list(CORNER_STEPS):
             raise ValueError("its feature grids have other steps than this version's; fit it anew")
