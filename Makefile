@@ -46,8 +46,8 @@ demo: setup  ## fetch the data, run the notebooks, write a gallery to runs/
 test: setup data lint types unit notebooks nbval  ## everything that must pass
 	@printf '\n==> all phases passed\n'
 
-data: setup  ## fetch the default data and weights
-	$(call phase,data,$(BIN)/workbench data fetch --default)
+data: setup  ## fetch the default data and weights, and a radiograph for the tests
+	$(call phase,data,$(BIN)/workbench data fetch --default && $(BIN)/workbench data fetch chest-radiograph)
 
 lint: setup  ## style, import order, formatting
 	$(call phase,lint,$(BIN)/ruff check $(SOURCES) && $(BIN)/ruff format --check $(SOURCES))
