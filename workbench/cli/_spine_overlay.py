@@ -58,12 +58,13 @@ def _placed(corners: Corners, scale: float) -> Corners:
 
 def _draw(draw: ImageDraw.ImageDraw, corners: Corners, angles: CobbAngles) -> None:
     width, height = draw.im.size
-    for level, four in zip(LEVELS, corners, strict=True):
-        if np.isfinite(four).all():
-            draw.polygon(_points(four[_ROUND]), outline=_SKY, width=3)
-            _draw_name(draw, level, four, width)
+    seen = [(level, four) for level, four in zip(LEVELS, corners, strict=True) if np.isfinite(four).all()]
+    for _, four in seen:
+        draw.polygon(_points(four[_ROUND]), outline=_SKY, width=3)
     for k in angles.pairs[0]:
-        draw.line(_points(_across(corners[k], width)), fill=_ORANGE, width=3)
+        draw.line(_points(_across(corners[k])), fill=_ORANGE, width=3)
+    for level, four in seen:
+        _draw_name(draw, level, four, width)
     text = f"an1 {angles.an1:.1f}°   an2 {angles.an2:.1f}°   an3 {angles.an3:.1f}°   {angles.branch}"
     _write(draw, (12, 8), text, "la", _ORANGE)
     _write(draw, (12, height - 8), "research use, not for diagnosis", "ld", _WHITE)
@@ -77,8 +78,8 @@ def _draw_name(draw: ImageDraw.ImageDraw, level: str, four: np.ndarray, width: i
     _write(draw, place, level, anchor, _WHITE)
 
 
-def _across(four: np.ndarray, width: int) -> np.ndarray:
-    """The vertebra's mid-line, extended to three times its length each way."""
+def _across(four: np.ndarray) -> np.ndarray:
+    """The vertebra's mid-line, 1.6 times its length longer each way."""
     left, right = four[[0, 2]].mean(0), four[[1, 3]].mean(0)
     along = right - left
     return np.stack([left - 1.6 * along, right + 1.6 * along])

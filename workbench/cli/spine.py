@@ -24,6 +24,8 @@ app = typer.Typer(
     no_args_is_help=True, help="Spine radiographs: landmarks and Cobb angles, phantoms, labels."
 )
 
+_LEVELS = ("clean", "hard")
+
 Folder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Root = Annotated[Path, typer.Argument(help="Folder in the AASCE layout, with data/ and labels/.")]
 
@@ -145,6 +147,8 @@ def phantom(
     """
     from workbench.data.aasce import write_aasce
 
+    if level not in _LEVELS:
+        raise UnknownNameError("level", level, _LEVELS)
     out.print(f"wrote {write_aasce(folder, phase, _phantoms(count, level, set_name))}", soft_wrap=True)
 
 
@@ -156,7 +160,7 @@ def _phantoms(count: int, level: str, set_name: str) -> Iterator[NewCase]:
     from workbench.spine.angles import official_angles
 
     for index in tqdm(range(count), desc="phantoms", disable=not sys.stderr.isatty()):
-        one = drawn.phantom(index, set_name=set_name, level=level)  # type: ignore[arg-type]  # checked inside
+        one = drawn.phantom(index, set_name=set_name, level=level)  # type: ignore[arg-type]  # checked before
         angles = official_angles(one.corners, one.image.shape[0])
         facts = {
             "set": set_name,
