@@ -113,9 +113,10 @@ class CascadeNetwork(nn.Module):
             CheckpointError: tensors are missing, left over, or of other shapes.
         """
         try:
-            joint = _limits(tensors, "joint.") if "joint.basis" in tensors else None
-            network = cls(settings, _limits(tensors, "shape."), tensors["means"], joint)
-            points = len(tensors["shape.mean"]) // 2
+            joint = _limits(tensors, "joint.", 8 * VERTEBRAE) if settings.corner_pca == "joint" else None
+            points = VERTEBRAE * (1 if settings.points == "centres" else 4)
+            shape = _limits(tensors, "shape.", 2 * points)
+            network = cls(settings, shape, tensors["means"], joint)
             for i in range(settings.centre_stages):
                 prefix = f"centre_stages.{i}."
                 limits, scale = _limits(tensors, prefix + "limits."), tensors[prefix + "scale"]
@@ -125,11 +126,13 @@ class CascadeNetwork(nn.Module):
                 limits, scale = _limits(tensors, prefix + "limits."), tensors[prefix + "scale"]
                 network.corner_stages.append(CornerStage(i, settings, tensors["means"], limits, scale))
             network.load_state_dict(dict(tensors))
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"these tensors are not a cascade with such settings: {error}") from error
         return network.eval()
 
 
-def _limits(tensors: Mapping[str, Tensor], prefix: str) -> Limits:
+def _limits(tensors: Mapping[str, Tensor], prefix: str, length: int | None = None) -> Limits:
     mean, basis, limits = (tensors[prefix + name] for name in ("mean", "basis", "limits"))
+    if basis.shape != (length or len(mean), len(limits)) or mean.shape != basis.shape[:1]:
+        raise ValueError(f"{prefix}basis is {tuple(basis.shape)}, {prefix}mean {tuple(mean.shape)}")
     return Limits(mean, basis, limits, float(tensors[prefix + "ellipsoid"]))

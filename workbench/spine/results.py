@@ -109,8 +109,7 @@ class SpinePrediction:
         return pd.DataFrame(rows)
 
     def save(self, path: str | Path) -> Path:
-        """Write everything as JSON, atomically, and return the path."""
-        angles = self.angles()
+        """Write everything as JSON, atomically, and return the path; angles that cannot be measured are null."""
         return write_json(
             path,
             {
@@ -118,7 +117,7 @@ class SpinePrediction:
                 "model": self.model,
                 "size": list(self.size),
                 "spacing_mm": list(self.spacing_mm) if self.spacing_mm else None,
-                "angles": {"an1": angles.an1, "an2": angles.an2, "an3": angles.an3, "branch": angles.branch},
+                "angles": _angles_to_json(self),
                 "flags": [{"name": f.name, "levels": list(f.levels), "text": f.text} for f in self.flags],
                 "stages": [_stage_to_json(stage) for stage in self.stages],
             },
@@ -135,6 +134,8 @@ class SpinePrediction:
             saved = json.loads(Path(path).read_text(encoding="utf-8"))
             if saved.get("format") != _FORMAT:
                 raise ValueError(f"format is {saved.get('format')!r}, expected {_FORMAT!r}")
+            if not saved["stages"]:
+                raise ValueError("it has no stages")
             return cls(
                 stages=tuple(_stage_of_json(stage) for stage in saved["stages"]),
                 size=(int(saved["size"][0]), int(saved["size"][1])),
@@ -144,7 +145,7 @@ class SpinePrediction:
             )
         except FileNotFoundError:
             raise InvalidInputError(f"there is no prediction {path}") from None
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise InvalidInputError(f"{path} is not a saved spine prediction: {error}") from error
 
 
@@ -155,6 +156,14 @@ def prediction_of(
     corners = check_corners(corners, missing=False)
     stage = Stage("corners 1", "corners", centres_of(corners), corners)
     return SpinePrediction((stage,), size, quality_flags(corners, size), spacing_mm, model)
+
+
+def _angles_to_json(prediction: SpinePrediction) -> dict[str, Any] | None:
+    try:
+        angles = prediction.angles()
+    except InvalidInputError:  # too few vertebrae in the image, or one without width
+        return None
+    return {"an1": angles.an1, "an2": angles.an2, "an3": angles.an3, "branch": angles.branch}
 
 
 def _stage_to_json(stage: Stage) -> dict[str, Any]:
