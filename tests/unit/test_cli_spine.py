@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from workbench.cli import app
+from workbench.cli._spine_angles import angle_table, angles_of, write_angles
 from workbench.cli._spine_benchmark import plain
 from workbench.cli._spine_files import plan, stem_of
 from workbench.cli._spine_labels import sound_rows
@@ -207,6 +208,18 @@ def test_vertebrae_outside_the_image_are_not_drawn(drawn: Phantom) -> None:
     cut = drawn.image[:400]
     size = (400, cut.shape[1])
     assert overlay(from_array(cut), prediction_of(drawn.corners, size, "truth")).height == 700
+
+
+def test_a_spine_without_angles_is_written_all_the_same(drawn: Phantom, tmp_path: Path) -> None:
+    """Two vertebrae in the image have no angles: empty in the table, a dash on the screen, said in the picture."""
+    cut = drawn.image[: int(drawn.corners[1, :, 1].max()) + 2]
+    prediction = prediction_of(drawn.corners, (cut.shape[0], cut.shape[1]), "truth")
+    assert prediction.visible.sum() == 2
+    assert angles_of(prediction) is None
+    path = write_angles(tmp_path / "angles.csv", {"cut": prediction})
+    assert path.read_text().splitlines() == ["name,an1,an2,an3,branch,flags", "cut,,,,,outside"]
+    assert list(angle_table({"cut": prediction}).columns[1].cells) == ["–"]
+    assert overlay(from_array(cut), prediction).width <= LONGEST
 
 
 def test_values_become_what_json_can_hold() -> None:

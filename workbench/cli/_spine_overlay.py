@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from workbench.cli._spine_angles import angles_of
 from workbench.data.radiographs import Radiograph
 from workbench.data.vertebrae import LEVELS, Corners
 from workbench.files import atomic_path
@@ -40,7 +41,7 @@ def overlay(film: Radiograph, prediction: SpinePrediction) -> Image.Image:
     )
     corners = _placed(film.from_original(prediction.visible_corners), scale * _OVERSAMPLED)
     lines = Image.new("RGBA", tuple(side * _OVERSAMPLED for side in size))
-    _draw(ImageDraw.Draw(lines), corners, prediction.angles())
+    _draw(ImageDraw.Draw(lines), corners, angles_of(prediction))
     picture = grey.convert("RGBA")
     picture.alpha_composite(lines.resize(size, Image.Resampling.BOX))
     return picture.convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE)
@@ -56,18 +57,23 @@ def _placed(corners: Corners, scale: float) -> Corners:
     return (corners + 0.5) * scale - 0.5
 
 
-def _draw(draw: ImageDraw.ImageDraw, corners: Corners, angles: CobbAngles) -> None:
+def _draw(draw: ImageDraw.ImageDraw, corners: Corners, angles: CobbAngles | None) -> None:
     width, height = draw.im.size
     seen = [(level, four) for level, four in zip(LEVELS, corners, strict=True) if np.isfinite(four).all()]
     for _, four in seen:
         draw.polygon(_points(four[_ROUND]), outline=_SKY, width=3)
-    for k in angles.pairs[0]:
+    for k in () if angles is None else angles.pairs[0]:
         draw.line(_points(_across(corners[k])), fill=_ORANGE, width=3)
     for level, four in seen:
         _draw_name(draw, level, four, width)
-    text = f"an1 {angles.an1:.1f}°   an2 {angles.an2:.1f}°   an3 {angles.an3:.1f}°   {angles.branch}"
-    _write(draw, (12, 8), text, "la", _ORANGE)
+    _write(draw, (12, 8), _caption(angles), "la", _ORANGE)
     _write(draw, (12, height - 8), "research use, not for diagnosis", "ld", _WHITE)
+
+
+def _caption(angles: CobbAngles | None) -> str:
+    if angles is None:
+        return "no angles"
+    return f"an1 {angles.an1:.1f}°   an2 {angles.an2:.1f}°   an3 {angles.an3:.1f}°   {angles.branch}"
 
 
 def _draw_name(draw: ImageDraw.ImageDraw, level: str, four: np.ndarray, width: int) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from workbench.cli._app import err, out
@@ -54,6 +53,7 @@ def predict(
     Writes NAME.json, NAME.csv and NAME.png for each image, and angles.csv for all. Exit status 1 where some image
     could not be used; the others are written all the same.
     """
+    from workbench.cli._spine_angles import angle_table, write_angles
     from workbench.cli._spine_files import ANGLES, plan
     from workbench.spine.cascade import SpineCascade
 
@@ -67,8 +67,8 @@ def predict(
         except WorkbenchError as error:
             failed[job.image] = str(error)
     if found:
-        _write_angles(folder / f"{ANGLES}.csv", found)
-        _print_angles(found)
+        write_angles(folder / f"{ANGLES}.csv", found)
+        out.print(angle_table(found))
         out.print(f"wrote {folder}. Research use, not for diagnosis.", soft_wrap=True)
     for image, message in failed.items():
         err.print(
@@ -85,52 +85,17 @@ def _progress(jobs: list[Job]) -> Iterator[Job]:
 
 
 def _predict(model: SpineCascade, job: Job, flip: bool, allow_colour: bool) -> SpinePrediction:
+    from workbench.cli._spine_angles import write_levels
     from workbench.cli._spine_overlay import write_overlay
     from workbench.data.radiographs import read_radiograph
 
     film = read_radiograph(job.image, allow_colour=allow_colour)
     prediction = model.predict(film, flip_average=flip)
-    prediction.angles()  # where there are none, nothing is written
     if "png" in job.outputs:
         write_overlay(job.outputs["png"], film, prediction)
-    _write_levels(job.outputs["csv"], prediction)
+    write_levels(job.outputs["csv"], prediction)
     prediction.save(job.outputs["json"])
     return prediction
-
-
-def _write_levels(path: Path, prediction: SpinePrediction) -> None:
-    """One row a vertebra: landmarks in pixels, tilt in degrees, whether it lies in the image."""
-    from workbench.files import write_text
-    from workbench.spine.angles import tilts_of
-
-    rows = prediction.to_frame().assign(tilt=tilts_of(prediction.corners), in_image=prediction.visible)
-    write_text(path, rows.to_csv(index=False, float_format="%.3f", lineterminator="\n"))
-
-
-def _write_angles(path: Path, found: dict[str, SpinePrediction]) -> None:
-    import pandas as pd
-
-    from workbench.files import write_text
-
-    rows = []
-    for name, prediction in found.items():
-        angles = prediction.angles()
-        numbers = {"an1": angles.an1, "an2": angles.an2, "an3": angles.an3, "branch": angles.branch}
-        rows.append({"name": name, **numbers, "flags": _flags(prediction)})
-    write_text(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.3f", lineterminator="\n"))
-
-
-def _print_angles(found: dict[str, SpinePrediction]) -> None:
-    table = Table("Image", "an1 °", "an2 °", "an3 °", "Branch", "Flags", box=None, pad_edge=False)
-    for name, prediction in found.items():
-        angles = prediction.angles()
-        numbers = [f"{value:.1f}" for value in angles.values]
-        table.add_row(Text(name), *numbers, angles.branch, _flags(prediction))
-    out.print(table)
-
-
-def _flags(prediction: SpinePrediction) -> str:
-    return " ".join(flag.name for flag in prediction.flags)
 
 
 @app.command()
