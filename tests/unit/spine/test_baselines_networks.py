@@ -148,6 +148,11 @@ def test_training_that_diverges_says_so(spines: Samples) -> None:
         )
 
 
+def test_even_sides_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="vector_side is 4"):
+        HeatmapSettings(vector_side=4)
+
+
 @pytest.mark.parametrize("size", [(350, 192), (0, 16), (16, 16)])
 def test_sizes_the_grid_cannot_have_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(InvalidInputError, match="size is"):
@@ -157,5 +162,5 @@ def test_sizes_the_grid_cannot_have_are_refused(size: tuple[int, int]) -> None:
 def test_the_published_size_runs_untrained() -> None:
     published = HeatmapSettings.published()
     assert (published.size, published.blocks) == ((1024, 512), (3, 4, 6, 3))
-    detector = HeatmapDetector.untrained(HeatmapSettings(size=(128, 64), widths=(8, 8, 8, 8)))
+    detector = HeatmapDetector.untrained(HeatmapSettings(size=(128, 64), widths=(8, 8, 8, 8), vector_side=7))
     assert detector.predict_frames(torch.zeros(1, 704, 384, dtype=torch.uint8)).shape == (1, 17, 4, 2)

@@ -16,7 +16,6 @@ from workbench.spine.networks import evened, fast_convolutions, standardised
 
 #: A heat map starts at this probability everywhere, so that the many empty cells don't swamp the first steps.
 _PRIOR = 0.1
-_HEAD_WIDTH = 64
 _GROUPS = 8
 
 
@@ -41,9 +40,13 @@ class HeatmapNetwork(nn.Module):
     Args:
         widths: Channels of the encoder's levels, at 1/4, 1/8, 1/16 and 1/32 of the input.
         blocks: Residual blocks of each level.
+        head_width: Channels within the heads.
+        vector_side: Side of the convolutions of the head that gives vectors.
     """
 
-    def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
+    def __init__(
+        self, widths: Sequence[int], blocks: Sequence[int], head_width: int, vector_side: int
+    ) -> None:
         super().__init__()
         self.stem = nn.Sequential(_convolution(2, widths[0], 7, stride=2), nn.MaxPool2d(3, 2, 1))
         inputs = [widths[0], *widths[:-1]]
@@ -52,8 +55,9 @@ class HeatmapNetwork(nn.Module):
             for i, (a, b, count) in enumerate(zip(inputs, widths, blocks, strict=True))
         )
         self.merges = nn.ModuleList(_Merge(below, here) for here, below in pairwise(widths))
-        self.heat = _head(widths[0], 1, start=-math.log(1 / _PRIOR - 1))
-        self.offset, self.vectors = _head(widths[0], 2), _head(widths[0], 8)
+        self.heat = _head((widths[0], head_width, 1), (3, 1), start=-math.log(1 / _PRIOR - 1))
+        self.offset = _head((widths[0], head_width, 2), (3, 1))
+        self.vectors = _head((widths[0], head_width, 8), (vector_side, vector_side))
 
     def forward(self, images: Float[Tensor, "n 1 h w"]) -> Maps:
         """Maps of images with greys in [0, 1]."""
@@ -81,7 +85,7 @@ class _Merge(nn.Module):
 
     def __init__(self, below: int, here: int) -> None:
         super().__init__()
-        self.enlarged, self.both = _convolution(below, here), _convolution(2 * here, here)
+        self.enlarged, self.both = _convolution(below, here), _convolution(2 * here, here, 1)
 
     def forward(self, below: Tensor, here: Tensor) -> Tensor:
         larger = F.interpolate(below, here.shape[-2:], mode="bilinear", align_corners=False)
@@ -117,8 +121,11 @@ def _convolution(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> n
     )
 
 
-def _head(inputs: int, outputs: int, start: float = 0.0) -> nn.Sequential:
+def _head(widths: tuple[int, int, int], sides: tuple[int, int], start: float = 0.0) -> nn.Sequential:
     """Two convolutions; the last one's constant is `start`."""
-    last = nn.Conv2d(_HEAD_WIDTH, outputs, 1)
+    first, last = (
+        nn.Conv2d(inputs, outputs, side, padding=side // 2)
+        for (inputs, outputs), side in zip(pairwise(widths), sides, strict=True)
+    )
     nn.init.constant_(last.bias, start)  # type: ignore[arg-type]
-    return nn.Sequential(nn.Conv2d(inputs, _HEAD_WIDTH, 3, padding=1), nn.ReLU(inplace=True), last)
+    return nn.Sequential(first, nn.ReLU(inplace=True), last)

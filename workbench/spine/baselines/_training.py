@@ -102,7 +102,7 @@ def train(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        network = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = build()
         report = TrainingLog(log).append
         settings, nowhere = plan.settings(len(corners)), StateFile(None, name)
         fit(name, network, loss, settings, nowhere, report, progress, plan.deadline)

@@ -2,9 +2,9 @@
 
 An encoder and a decoder give, on a grid of a quarter of the input, a map of how likely a centre is there (focal loss),
 where in the cell it is, and the vectors to its four corners (L1). The 17 best peaks, sorted by y, are the vertebrae.
-From that paper are the three heads, the grid, the kinds of loss, ResNet-34's widths and depths, and the stretched input
-of 1024 × 512; the rest, such as normalisation by groups, the peaks' width and the loss weights, is a design of ours.
-Source: specification, section 4.
+From that paper and its public code are the three heads, the grid, the kinds of loss, how levels are joined, and what
+`HeatmapSettings.published` says; the rest, such as normalisation by groups, the peaks' width and the loss weights, is a
+design of ours. Source: specification, section 4, and the published code's layer sizes.
 """
 
 from __future__ import annotations
@@ -38,11 +38,15 @@ class HeatmapSettings:
         size: Height and width of its input, multiples of 16; the whole frame is scaled to it, stretched if need be.
         widths: Channels of the encoder's four levels.
         blocks: Residual blocks of each level.
+        head_width: Channels within the heads.
+        vector_side: Side of the convolutions of the head that gives vectors; an odd number.
     """
 
     size: tuple[int, int] = (352, 192)
     widths: tuple[int, int, int, int] = (32, 64, 128, 192)
     blocks: tuple[int, int, int, int] = (1, 1, 1, 1)
+    head_width: int = 64
+    vector_side: int = 3
 
     def __post_init__(self) -> None:
         if any(side < 16 or side % 16 for side in self.size):
@@ -50,10 +54,13 @@ class HeatmapSettings:
         if (self.size[0] // 4) * (self.size[1] // 4) < VERTEBRAE:
             raise InvalidInputError(f"size is {self.size}; its grid has no room for {VERTEBRAE} peaks")
 
+        if self.vector_side < 1 or self.vector_side % 2 == 0:
+            raise InvalidInputError(f"vector_side is {self.vector_side}; it must be odd")
+
     @classmethod
     def published(cls) -> HeatmapSettings:
         """Input size, widths and depths of the published network: for timing; far too slow to train on a CPU."""
-        return cls((1024, 512), (64, 128, 256, 512), (3, 4, 6, 3))
+        return cls((1024, 512), (64, 128, 256, 512), (3, 4, 6, 3), head_width=256, vector_side=7)
 
 
 class HeatmapDetector(Baseline):
@@ -109,11 +116,13 @@ class HeatmapDetector(Baseline):
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> HeatmapDetector:
         """From the weights."""
-        settings = HeatmapSettings(*(tuple(extra[part]) for part in ("size", "widths", "blocks")))
+        lists = {part: tuple(extra[part]) for part in ("size", "widths", "blocks")}
+        settings = HeatmapSettings(**lists, head_width=extra["head_width"], vector_side=extra["vector_side"])
         network = _build(settings)
         network.load_state_dict(dict(tensors))
         return cls(network, settings)
 
 
 def _build(settings: HeatmapSettings) -> HeatmapNetwork:
-    return HeatmapNetwork(settings.widths, settings.blocks)
+    network = HeatmapNetwork(settings.widths, settings.blocks, settings.head_width, settings.vector_side)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

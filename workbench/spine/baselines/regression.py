@@ -93,7 +93,7 @@ class _Network(nn.Module):
 
     def __init__(self, mean: Float[np.ndarray, "17 4 2"], spread: Float[np.ndarray, "17 4 2"]) -> None:
         super().__init__()
-        self.body = GlobalNetwork(SIZE, _WIDTHS, mean.size)
+        self.body = GlobalNetwork(SIZE, _WIDTHS, mean.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("mean", torch.from_numpy(mean * SCALE).float())
         self.register_buffer("spread", torch.from_numpy(spread * SCALE).float())
 
