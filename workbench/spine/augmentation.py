@@ -18,6 +18,9 @@ from workbench.spine.views import Pyramid, whole_frame
 
 _MIRRORED = [1, 0, 3, 2]
 
+#: Cut views are enlarged by up to e to this power.
+_ENLARGED = 0.5
+
 
 @dataclass(frozen=True)
 class AugmentationSettings:
@@ -28,24 +31,30 @@ class AugmentationSettings:
         scale: Standard deviation of the logarithm of the scale.
         turn: Standard deviation of the rotation in degrees.
         flip: Share of views that are flipped left to right.
+        stretch: Standard deviation of the logarithm of the height by the width.
         cut: Share of views that are enlarged so that the lowest vertebrae, or the uppermost, fall outside.
         gamma: Largest factor by which the greys' exponent differs from one, either way.
         contrast: Largest relative change of contrast.
         brightness: Largest shift of the greys.
+        field: Largest amplitude of two slow waves across the frame that make a part of it lighter or darker.
         noise: Largest standard deviation of noise added to the greys.
+        blur: Share of draws whose views are all seen at half their resolution.
         invert: Share of views shown inverted.
         bars: Share of views with one or two bars over them.
     """
 
     shift: float = 0.02
-    scale: float = 0.05
+    scale: float = 0.08
     turn: float = 3.0
     flip: float = 0.5
-    cut: float = 0.12
+    stretch: float = 0.04
+    cut: float = 0.25
     gamma: float = 2.0
     contrast: float = 0.4
     brightness: float = 0.15
+    field: float = 0.2
     noise: float = 0.05
+    blur: float = 0.2
     invert: float = 0.1
     bars: float = 0.2
 
@@ -59,7 +68,9 @@ class RandomViews:
         backward: (n, 2, 3): the other way.
         flipped: (n,), whether left and right have changed places.
         greys: (n, 5): exponent, contrast, brightness, noise, inverted (0 or 1).
+        waves: (n, 2, 4): amplitude, waves per pixel along x and y, phase.
         bars: (n, 2, 6): centre x and y, half-length, half-width (0: no bar), angle, grey.
+        softness: Factor on the spacing at which images are sampled.
         generator: For the noise.
     """
 
@@ -67,7 +78,9 @@ class RandomViews:
     backward: Float[Tensor, "n 2 3"]
     flipped: Tensor
     greys: Float[Tensor, "n 5"]
+    waves: Float[Tensor, "n 2 4"]
     bars: Float[Tensor, "n 2 6"]
+    softness: float
     generator: torch.Generator
 
     @classmethod
@@ -83,7 +96,9 @@ class RandomViews:
             _inverse(forward),
             flipped,
             _greys(count, generator, settings),
+            _waves(count, generator, settings),
             _bars(count, generator, settings),
+            2.0 if float(torch.rand(1, generator=generator)) < settings.blur else 1.0,
             generator,
         )
 
@@ -96,15 +111,23 @@ class RandomViews:
         self, pyramid: Pyramid, points: Float[Tensor, "n ... 2"], spacing: float
     ) -> Float[Tensor, "n ..."]:
         """What the views show at points of the frame; see `Pyramid.sample`."""
-        values = pyramid.sample(transform(self.backward, points), spacing)
+        values = pyramid.sample(transform(self.backward, points), spacing * self.softness)
         shape = (-1,) + (1,) * (values.ndim - 1)
         exponent, contrast, brightness, noise, inverted = (g.reshape(shape) for g in self.greys.unbind(1))
         values = self._with_bars(values, points)
         values = torch.where(inverted > 0, 1 - values, values)
         values = values.clamp(1e-4, 1).pow(exponent)
-        values = (values - 0.5) * contrast + 0.5 + brightness
+        values = (values - 0.5) * contrast + 0.5 + brightness + self._light(points)
         grain = torch.randn(values.shape, generator=self.generator)
         return (values + noise * grain).clamp(0, 1)
+
+    def _light(self, points: Tensor) -> Tensor:
+        """What the waves add at points."""
+        added = torch.zeros(points.shape[:-1])
+        for wave in self.waves.unbind(1):
+            amplitude, x, y, phase = (w.reshape((-1,) + (1,) * (points.ndim - 2)) for w in wave.unbind(1))
+            added += amplitude * torch.sin(x * points[..., 0] + y * points[..., 1] + phase)
+        return added
 
     def _with_bars(self, values: Tensor, points: Tensor) -> Tensor:
         some = self.bars[:, :, 3].amax(1) > 0
@@ -178,20 +201,24 @@ def transform(affine: Float[Tensor, "n 2 3"], points: Float[Tensor, "n ... 2"]) 
 def _affine(
     count: int, flipped: Tensor, generator: torch.Generator, settings: AugmentationSettings
 ) -> Tensor:
-    normal = torch.randn(4, count, generator=generator).clamp(-2.5, 2.5)
+    normal = torch.randn(5, count, generator=generator).clamp(-2.5, 2.5)
     turn, scale = normal[0] * math.radians(settings.turn), (normal[1] * settings.scale).exp()
+    stretch = (normal[4] * settings.stretch / 2).exp()
     mirror = 1 - 2 * flipped.float()
     cos, sin = scale * turn.cos(), scale * turn.sin()
-    linear = torch.stack([torch.stack([cos * mirror, -sin], -1), torch.stack([sin * mirror, cos], -1)], 1)
+    across, down = mirror / stretch, stretch  # first stretched, then turned
+    linear = torch.stack(
+        [torch.stack([cos * across, -sin * down], -1), torch.stack([sin * across, cos * down], -1)], 1
+    )
     middle = torch.tensor([(FRAME[1] - 1) / 2, (FRAME[0] - 1) / 2])
-    offset = middle + normal[2:].T * settings.shift * FRAME[0] - linear @ middle
+    offset = middle + normal[2:4].T * settings.shift * FRAME[0] - linear @ middle
     return _cut(torch.cat([linear, offset[:, :, None]], 2), generator, settings)
 
 
 def _cut(affine: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
-    """Enlarge some views by up to a half, with the upper edge kept in place, or (one in three) the lower one."""
+    """Enlarge some views by up to two thirds, with the upper edge kept in place, or (one in three) the lower one."""
     uniform = torch.rand(3, len(affine), generator=generator)
-    factor = torch.where(uniform[0] < settings.cut, (0.4 * uniform[1]).exp(), torch.ones(len(affine)))
+    factor = torch.where(uniform[0] < settings.cut, (_ENLARGED * uniform[1]).exp(), torch.ones(len(affine)))
     edge = torch.where(uniform[2] < 1 / 3, FRAME[0] - 1.0, 0.0)
     fixed = torch.stack([torch.full_like(edge, (FRAME[1] - 1) / 2), edge], 1)
     linear = affine[:, :, :2] * factor[:, None, None]
@@ -216,6 +243,21 @@ def _greys(count: int, generator: torch.Generator, settings: AugmentationSetting
             (uniform[4] < settings.invert).float(),
         ],
         1,
+    )
+
+
+def _waves(count: int, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
+    """Two waves, each up to one and a half periods over the frame's height."""
+    uniform = torch.rand(count, 2, 4, generator=generator)
+    slow = 2 * math.pi * 1.5 / FRAME[0]
+    return torch.stack(
+        [
+            uniform[..., 0] ** 2 * settings.field,
+            (2 * uniform[..., 1] - 1) * slow,
+            (2 * uniform[..., 2] - 1) * slow,
+            2 * math.pi * uniform[..., 3],
+        ],
+        -1,
     )
 
 
