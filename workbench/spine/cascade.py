@@ -65,7 +65,7 @@ class SpineCascade:
         tensors, card = load_checkpoint("spine", name_or_path)
         try:
             settings = CascadeSettings.from_dict(card.settings)
-        except (UnknownNameError, TypeError) as error:
+        except (UnknownNameError, InvalidInputError, TypeError) as error:
             raise CheckpointError(
                 f"the card of cascade {name_or_path} has settings that are none: {error}"
             ) from error
@@ -147,8 +147,13 @@ class SpineCascade:
             levels: Whose corners are wanted, 0-based; the others come back as NaN. None: all.
 
         Raises:
-            InvalidInputError: centres of another shape, not finite, or a level that is none.
+            InvalidInputError: centres of another shape, not finite, or a level that is none; or the cascade moves all
+                corners at once and has no second step.
         """
+        if self.network.settings.points != "centres":
+            raise InvalidInputError(
+                f"{self} has no second step, which refines corners around centres; use predict"
+            )
         radiograph = image if isinstance(image, Radiograph) else from_array(image)
         points = np.asarray(centres, dtype=np.float64)
         if points.shape != (VERTEBRAE, 2) or not np.isfinite(points).all():

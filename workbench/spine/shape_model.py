@@ -108,8 +108,8 @@ class ShapeModel:
         raise UnknownNameError("clamp", kind, ("box", "ellipsoid"))
 
     def clamped(self, coefficients: Float[np.ndarray, "*n k"]) -> Bool[np.ndarray, "*n k"]:
-        """Which coefficients lie on the border of the box, or outside."""
-        return np.abs(coefficients) >= BOX * np.sqrt(self.variances) * (1 - 1e-6)
+        """Which coefficients lie on the border of the box or outside, to the thousandth that single precision blurs."""
+        return np.abs(coefficients) >= BOX * np.sqrt(self.variances) * (1 - 1e-3)
 
     def mahalanobis(self, coefficients: Float[np.ndarray, "*n k"]) -> Float[np.ndarray, "*n"]:
         """Distance from the mean in standard deviations."""

@@ -45,6 +45,8 @@ _CALIBRATION_VIEWS = 3
 _SHAPE_VIEWS = 3
 #: Residuals are a little larger in training than they were held out: radiographs of other sources are harder.
 _INFLATION = 1.15
+#: So many radiographs must be left to train on.
+_FEWEST = 4
 #: Two residuals are mixed at random up to this angle: new ones of the same covariance.
 _MIX = 0.6
 
@@ -84,8 +86,12 @@ def split(samples: Samples, settings: CascadeSettings) -> tuple[Samples, Samples
         >>> held_out, trained_on = split(samples, CascadeSettings(calibration=0.1))
     """
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(settings.seed))
-    held_out = max(2, round(len(samples) * settings.calibration))
+    held_out = _held_out(len(samples), settings)
     return samples[order[:held_out]], samples[order[held_out:]]
+
+
+def _held_out(count: int, settings: CascadeSettings) -> int:
+    return max(2, round(count * settings.calibration))
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,7 @@ class CascadeTraining:
             stage = self._stage(f"centres {i + 1}", self._new_centre_stage(i, residuals), residuals)
             self.network.centre_stages.append(stage)
             residuals = self._residuals(f"residuals of centres {i + 1}")
-        if self.settings.corner_stage_count:
+        if self.settings.points == "centres":
             self._fit_vertebra(residuals)
             residuals = self._local_start(residuals)
         for i in range(self.settings.corner_stage_count):
@@ -389,6 +395,11 @@ def _mid_lines(corners: Tensor) -> Tensor:
 def _check(samples: Samples, settings: CascadeSettings) -> None:
     if len(samples) < 8:
         raise InvalidInputError(f"{len(samples)} radiographs cannot train a cascade; it needs at least 8")
+    if (left := len(samples) - _held_out(len(samples), settings)) < _FEWEST:
+        raise InvalidInputError(
+            f"calibration is {settings.calibration}: of {len(samples)} radiographs that leaves {left} to train on; "
+            f"at least {_FEWEST} are needed, so give more, or a smaller calibration"
+        )
     if not torch.isfinite(samples.corners).all():
         unseen = int((~torch.isfinite(samples.corners)).any(3).any(2).any(1).sum())
         raise InvalidInputError(f"{unseen} radiographs do not show all 17 vertebrae; train on those that do")
