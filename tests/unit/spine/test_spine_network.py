@@ -87,7 +87,8 @@ def test_networks_that_say_nothing_leave_the_start(trained: CascadeNetwork, samp
     for stage in still.centre_stages:
         stage.network = Says(lambda *inputs: torch.zeros(len(inputs[0]), still.shape.basis.shape[1]))
     for stage in still.corner_stages:
-        stage.network = Says(lambda *inputs: torch.zeros(*inputs[0].shape[:2], stage.limits.basis.shape[1]))
+        modes = stage.limits.basis.shape[1]
+        stage.network = Says(lambda *inputs, modes=modes: torch.zeros(*inputs[0].shape[:2], modes))
     states = still.trace(Pyramid.of(samples.images[:2]))
     for state in states[1:]:
         torch.testing.assert_close(state.corners, states[0].corners, atol=2e-3, rtol=0)
@@ -141,13 +142,13 @@ def test_tensors_give_the_network_back(network: CascadeNetwork, samples: Samples
 def test_missing_tensors_are_named(network: CascadeNetwork, name: str) -> None:
     tensors = dict(network.state_dict())
     del tensors[name]
-    with pytest.raises(CheckpointError, match=f"(?s)not a cascade with such settings.*{name}"):
+    with pytest.raises(CheckpointError, match=rf"(?s)not a cascade with such settings.*{name}"):
         CascadeNetwork.of_tensors(network.settings, tensors)
 
 
 def test_tensors_that_are_left_over_are_named(network: CascadeNetwork) -> None:
     tensors = {**network.state_dict(), "more": torch.ones(2)}
-    with pytest.raises(CheckpointError, match="(?s)not a cascade with such settings.*more"):
+    with pytest.raises(CheckpointError, match=r"(?s)not a cascade with such settings.*more"):
         CascadeNetwork.of_tensors(network.settings, tensors)
 
 

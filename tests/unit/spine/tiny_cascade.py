@@ -45,13 +45,14 @@ def _in_frame(corners: np.ndarray, generator: np.random.Generator) -> np.ndarray
 
 
 def lively(network: CascadeNetwork, strength: float = 0.05) -> CascadeNetwork:
-    """A copy whose stages move points much, each image's in its own way."""
+    """A copy whose stages move points much, each image's in its own way; with strength 0 nothing."""
     network = deepcopy(network)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for stage in [*network.centre_stages, *network.corner_stages]:
-            weight = stage.network.head[-1].weight
-            weight.copy_(strength * torch.randn(weight.shape, generator=generator))
+            last = stage.network.head[-1]
+            last.weight.copy_(strength * torch.randn(last.weight.shape, generator=generator))
+            last.bias.zero_()
     return network
 
 
