@@ -21,13 +21,17 @@ from workbench.spine.frames import FRAME
 from workbench.spine.samples import Samples
 from workbench.spine.views import Pyramid
 
-STILL = AugmentationSettings(0, 0, 0, 0, 0, gamma=1, contrast=0, brightness=0, noise=0, invert=0, bars=0)
+STILL = AugmentationSettings(
+    0, 0, 0, 0, 0, 0, gamma=1, contrast=0, brightness=0, field=0, noise=0, blur=0, invert=0, bars=0
+)
 MOVING = replace(
     AugmentationSettings(),
     gamma=1,
     contrast=0,
     brightness=0,
+    field=0,
     noise=0,
+    blur=0,
     invert=0,
     bars=0,
     cut=0.5,

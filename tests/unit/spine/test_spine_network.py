@@ -122,7 +122,9 @@ def test_the_second_step_alone_is_the_second_step(network: CascadeNetwork, sampl
 
 
 def test_views_that_change_nothing_change_nothing(network: CascadeNetwork, samples: Samples) -> None:
-    still = AugmentationSettings(0, 0, 0, 0, 0, gamma=1, contrast=0, brightness=0, noise=0, invert=0, bars=0)
+    still = AugmentationSettings(
+        0, 0, 0, 0, 0, 0, gamma=1, contrast=0, brightness=0, field=0, noise=0, blur=0, invert=0, bars=0
+    )
     views = RandomViews.draw(3, torch.Generator().manual_seed(0), still)
     pyramid = Pyramid.of(samples.images[:3])
     seen, plain = network.trace(pyramid, views)[-1].corners, network.trace(pyramid)[-1].corners
