@@ -37,7 +37,7 @@ Kind = Literal[
 HEIGHTS = (0.45, 2.0)
 
 #: Width by height, median over an image; outside of this the image was squeezed or the corners are no vertebrae.
-PROPORTIONS = (1.15, 2.4)
+PROPORTIONS = (1.05, 2.4)
 
 # In heights of the higher of two neighbours: nearest centres, widest disc, deepest overlap, end plates that are one.
 _NEAR, _FAR, _DEEP, _SAME = 0.5, 0.95, -0.2, 0.05
