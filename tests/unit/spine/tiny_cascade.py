@@ -44,9 +44,16 @@ def _in_frame(corners: np.ndarray, generator: np.random.Generator) -> np.ndarray
     return moved + np.array([middle - moved[..., 0].mean(), 0.064 * 704])
 
 
-def lively(network: CascadeNetwork, strength: float = 0.05) -> CascadeNetwork:
-    """A copy whose stages move points much, each image's in its own way; with strength 0 nothing."""
+def lively(network: CascadeNetwork, strength: float = 0.015) -> CascadeNetwork:
+    """A copy whose stages move points by pixels, each image's in its own way; with strength 0 by nothing.
+
+    Its mean vertebrae are symmetric, as those of many radiographs are.
+    """
     network = deepcopy(network)
+    means = network.means.reshape(17, 4, 2)
+    network.means = ((means + means[:, [1, 0, 3, 2]] * torch.tensor([-1.0, 1.0])) / 2).flatten(1)
+    for stage in network.corner_stages:
+        stage.means = network.means
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for stage in [*network.centre_stages, *network.corner_stages]:
