@@ -7,15 +7,15 @@ it was; with --only just those named are fitted and nothing is written), then me
 hard phantoms that nobody was trained on, and on 40 projections of a real CT. Writes results/spine_quality.json. Means
 have 95 % intervals, bootstrap over images; the cascade is trained with three seeds. About four hours of one core.
 
-The baselines' networks get as much processor time as the first cascade took. Angles are compared with those of the true
-landmarks. The ablations share the training phantoms, steps and seed of cascade-0.
+The heat-map network gets as much processor time as the first cascade took, the direct regression half of it. Angles
+are compared with those of the true landmarks. The ablations share the training phantoms and seed of cascade-0.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,16 +47,23 @@ FOLDER = Path("runs/spine-benchmark")
 TRAINING, TESTS, PROJECTIONS = 2400, 200, 40
 SEEDS = (0, 1, 2)
 
-#: Cascades that differ from cascade-0 in one thing.
+#: Cascades that differ from cascade-0 in one thing. The first two train a first step of their own and go on with the
+#: second step of cascade-0.
 ABLATIONS: Mapping[str, dict[str, Any]] = {
-    "no-pca": {"constrain": "none"},
-    "offset-pca": {"constrain": "offset"},
+    "no-pca": {"constrain": "none", "corner_stages": 0},
+    "offset-pca": {"constrain": "offset", "corner_stages": 0},
     "one-step": {"points": "corners"},
 }
+
+#: Share of the first cascade's processor time that a baseline's network is given.
+TIME_SHARES: Mapping[str, float] = {"heatmap": 1.0, "direct": 0.5}
 
 #: What is given with an interval, by its name in `SpineEvaluation.to_frame`.
 _FIGURES = ("nmse", "centre_nmse", "or20", "or40", "mean_frame_px", "smape", "cmae")
 _RADII = (1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40)
+
+#: What the command line says to leave out; it is named in the results.
+LEFT_OUT: set[str] = set()
 
 Predict = Callable[[Tensor], np.ndarray]
 
@@ -67,9 +74,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=[*_fits()], help="fit these and stop")
-    only = parser.parse_args().only
+    parser.add_argument("--without", nargs="+", default=[], choices=[*_fits()], help="leave these out")
+    arguments = parser.parse_args()
+    only = arguments.only
+    LEFT_OUT.update(arguments.without)
     began = time.perf_counter()
-    for name in only or _fits():
+    for name in only or _wanted(_fits()):
         _fits()[name]()
     if only:
         return
@@ -86,6 +96,10 @@ def _fits() -> dict[str, Callable[[], object]]:
         name: partial(_cascade, name, settings) for name, settings in cascades.items()
     }
     return fits | {name: partial(_baseline, name) for name in BASELINES}
+
+
+def _wanted(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name not in LEFT_OUT]
 
 
 def _cascade(name: str, settings: CascadeSettings) -> SpineCascade:
@@ -105,14 +119,13 @@ def _baseline(name: str) -> Any:
     path = FOLDER / f"{name}.safetensors"
     if path.exists():
         return load_baseline(path)
-    minutes = _seconds("cascade-0") / 60
+    minutes = _seconds("cascade-0") / 60 * TIME_SHARES.get(name, 0)
     began = time.process_time()
-    trained = name in ("direct", "heatmap")
     fitted = fit_baseline(
         name,
         phantom_samples("train", TRAINING, "mixed"),
         seed=0,
-        minutes=minutes if trained else None,
+        minutes=minutes or None,
         log=FOLDER / f"{name}.csv",
     )
     fitted.save(path, seed=0, seconds=round(time.process_time() - began, 1))
@@ -162,18 +175,30 @@ def _stage_names(cascade: SpineCascade) -> list[str]:
 
 
 def _rivals() -> dict[str, Predict]:
-    return {name: _baseline(name).predict_frames for name in BASELINES}
+    return {name: _baseline(name).predict_frames for name in _wanted(BASELINES)}
 
 
 def _ablations(cascade: SpineCascade) -> dict[str, Predict]:
     """The cascades without one thing, and what can be left out of cascade-0 itself."""
-    averaged: dict[str, SpineCascade] = {
-        name: _cascade(name, CascadeSettings(**changes)) for name, changes in ABLATIONS.items()
-    }
+    averaged: dict[str, SpineCascade] = {}
+    for name in _wanted(ABLATIONS):
+        found = _cascade(name, CascadeSettings(**ABLATIONS[name]))
+        averaged[name] = (
+            found if name == "one-step" else SpineCascade(_grafted(found.network, cascade.network))
+        )
     averaged["joint-corners"] = SpineCascade(_joint(cascade.network))
     for count in range(1, cascade.network.settings.centre_stages):
         averaged[f"centre-stages-{count}"] = SpineCascade(_shortened(cascade.network, count))
     return {name: partial(one.predict_frames, flip_average=True) for name, one in averaged.items()}
+
+
+def _grafted(first: CascadeNetwork, second: CascadeNetwork) -> CascadeNetwork:
+    """The first step of one cascade and the second of another."""
+    settings = replace(first.settings, corner_stages=second.settings.corner_stages)
+    changed = CascadeNetwork(settings, first.shape, second.means)
+    changed.centre_stages.extend(first.centre_stages)
+    changed.corner_stages.extend(second.corner_stages)
+    return changed.eval()
 
 
 def _joint(network: CascadeNetwork) -> CascadeNetwork:
@@ -285,7 +310,9 @@ def _training() -> dict[str, Any]:
     return {
         "phantoms": TRAINING,
         "cascade_seconds": {f"cascade-{seed}": round(_seconds(f"cascade-{seed}"), 1) for seed in SEEDS},
-        "ablation_seconds": {name: round(_seconds(name), 1) for name in ABLATIONS},
+        "ablation_seconds": {name: round(_seconds(name), 1) for name in _wanted(ABLATIONS)},
+        "time_shares": dict(TIME_SHARES),
+        "left_out": sorted(LEFT_OUT),
         "shipped_bytes": path.stat().st_size if path.exists() else None,
     }
 

@@ -145,10 +145,9 @@ def _spine() -> str:
     rows = []
     for name, path in _DETECTORS.items():
         for level in ("clean", "hard"):
-            found = record["results"][level]
-            for part in path:
-                found = found[part]
-            rows.append([name, level, *_spine_cells(found)])
+            found = _at(record["results"][level], path)
+            if found is not None:
+                rows.append([name, level, *_spine_cells(found)])
     note = (
         "\n\nNMSE in 1e-4, OR in per cent of landmarks, distances in frame pixels, angle errors in per cent "
         "and degrees; 95 % intervals over 200 phantoms each; the cascade is the mean of three training seeds."
@@ -182,9 +181,9 @@ def _spine_ct() -> str:
     names = ("heat maps", "direct regression", "ridge cascade", "**cascade**")
     rows = []
     for name in names:
-        one = found
-        for part in _DETECTORS[name]:
-            one = one[part]
+        one = _at(found, _DETECTORS[name])
+        if one is None:
+            continue
         rows.append(
             [
                 name,
@@ -196,6 +195,13 @@ def _spine_ct() -> str:
         )
     header = ["detector", "centres within ½ body, %", "level shifts, %", "mean px", "SMAPE"]
     return _table(header, rows) + _source(record)
+
+
+def _at(found: dict[str, Any] | None, path: Sequence[str]) -> dict[str, Any] | None:
+    """What stands at the end of a path of keys, or None where it was left out."""
+    for part in path:
+        found = None if found is None else found.get(part)
+    return found
 
 
 def _spine_cells(found: dict[str, Any]) -> list[str]:
