@@ -48,7 +48,9 @@ def check_corners(corners: object, *, missing: bool = True) -> Corners:
     partly = [LEVELS[k] for k in range(VERTEBRAE) if absent[k].any() and not absent[k].all()]
     if partly or np.isinf(array).any():
         where = f"a part of {', '.join(partly)} is NaN" if partly else "some are infinite"
-        raise InvalidInputError(f"corners must be finite: {where}; a vertebra that is not seen is NaN as a whole")
+        raise InvalidInputError(
+            f"corners must be finite: {where}; a vertebra that is not seen is NaN as a whole"
+        )
     if absent.any() and not missing:
         names = [LEVELS[k] for k in np.flatnonzero(absent.any((1, 2)))]
         raise InvalidInputError(f"all 17 vertebrae are needed here, but {', '.join(names)} are missing (NaN)")
