@@ -134,7 +134,7 @@ def test_a_truncated_state_is_refused(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"hello", b"\x80\x04K\x01.", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(200)]
+    "content", [b"hello", b"\x80\x02K\x01.", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(200)]
 )
 def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.state"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_cascade import drawn_spines
 
@@ -33,6 +33,7 @@ def test_the_basis_is_orthonormal_and_projecting_twice_is_projecting_once(seed: 
     np.testing.assert_allclose(onto, onto.T, atol=1e-10)
 
 
+@settings(max_examples=20)
 @given(seeds)
 def test_residuals_are_orthogonal_to_the_basis_and_fall_with_every_mode(seed: int) -> None:
     shapes = shapes_of(seed)
@@ -129,6 +130,7 @@ def test_the_ellipsoid_holds_nearly_all_normal_shapes() -> None:
     assert 0.001 < moved.mean() < 0.006
 
 
+@settings(max_examples=20)
 @given(seeds)
 def test_similarity_alignment_does_not_see_place_size_or_turn(seed: int) -> None:
     generator = np.random.default_rng(seed)

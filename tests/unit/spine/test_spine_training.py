@@ -224,6 +224,7 @@ def test_unknown_choices_and_names_are_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("empty_cache")
 def test_the_error_falls_over_the_stages() -> None:
     """Sixty phantoms and a minute: both steps end well below where they began, and no stage spoils the one before."""
     every = phantom_samples("tests-slow", 80, "clean", workers=2, progress=False)
