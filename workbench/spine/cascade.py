@@ -90,7 +90,11 @@ class SpineCascade:
         return ShapeModel(mean, basis, (limits / BOX) ** 2)
 
     def predict(
-        self, image: Radiograph | np.ndarray | Tensor, *, flip_average: bool = True
+        self,
+        image: Radiograph | np.ndarray | Tensor,
+        *,
+        flip_average: bool = True,
+        start: Centres | None = None,
     ) -> SpinePrediction:
         """Landmarks of one radiograph of any size, in its own pixels.
 
@@ -98,19 +102,24 @@ class SpineCascade:
             image: A radiograph, or an array (H, W), (1, H, W) or (3, H, W); see `radiographs.from_array`.
             flip_average: Average with the prediction of the flipped image, mirrored back: steadier, for twice the time;
                 where the two disagree the result is flagged ``"unsteady"``.
+            start: Centres (17, 2) in pixels of the original image, drawn by hand or by another detector: the first stage,
+                which finds the spine in the whole image, is left out. None: nothing but the image is looked at.
 
         Raises:
-            InvalidInputError: not an image, or not a radiograph.
+            InvalidInputError: not an image, not a radiograph, or a start that is not 17 finite points.
+
+        Example:
+            >>> line = np.linspace(first_centre, last_centre, 17)  # T1 and L5, by hand
+            >>> cascade.predict(film, start=line)
         """
         radiograph = image if isinstance(image, Radiograph) else from_array(image)
         frame = Frame.of((radiograph.pixels.shape[0], radiograph.pixels.shape[1]))
         framed = (frame.image(radiograph.pixels) * 255).round().clamp(0, 255).to(torch.uint8)
         images = torch.stack([framed, framed.flip(1)]) if flip_average else framed[None]
-        states = self.network.trace(Pyramid.of(images))
-        merged = (
-            [_merged(state) for state in states] if flip_average else [_single(state) for state in states]
-        )
-        stages = self._stages(states, merged, frame, radiograph)
+        points = None if start is None else self._start(start, frame, radiograph, flip_average)
+        states = self.network.trace(Pyramid.of(images), start=points)
+        merged = [(_merged if flip_average else _single)(state) for state in states]
+        stages = self._stages(states, merged, frame, radiograph, first=1 if start is None else 2)
         flags = quality_flags(stages[-1].corners, radiograph.size)
         if flip_average:
             flags += _steadiness(states[-1], merged[-1][1])
@@ -155,9 +164,7 @@ class SpineCascade:
                 f"{self} has no second step, which refines corners around centres; use predict"
             )
         radiograph = image if isinstance(image, Radiograph) else from_array(image)
-        points = np.asarray(centres, dtype=np.float64)
-        if points.shape != (VERTEBRAE, 2) or not np.isfinite(points).all():
-            raise InvalidInputError(f"centres must be 17 finite points (17, 2), these are {points.shape}")
+        points = _checked_centres(centres)
         wanted = range(VERTEBRAE) if levels is None else levels
         if bad := [k for k in wanted if not 0 <= k < VERTEBRAE]:
             raise InvalidInputError(
@@ -171,12 +178,25 @@ class SpineCascade:
         corners[list(wanted)] = radiograph.to_original(frame.inverse(found))[list(wanted)]
         return corners
 
+    def _start(self, start: Centres, frame: Frame, radiograph: Radiograph, flip: bool) -> Tensor:
+        """Given centres in the frame, and in the flipped one."""
+        if self.network.settings.points != "centres":
+            raise InvalidInputError("this cascade moves corners in one step; it cannot start from centres")
+        points = frame.forward(radiograph.from_original(_checked_centres(start)))
+        mirrored = points * [-1, 1] + [FRAME[1] - 1, 0]
+        return torch.from_numpy(np.stack([points, mirrored] if flip else [points])).float()
+
     def _stages(
-        self, states: list[State], merged: list[tuple[Any, Any]], frame: Frame, radiograph: Radiograph
+        self,
+        states: list[State],
+        merged: list[tuple[Any, Any]],
+        frame: Frame,
+        radiograph: Radiograph,
+        first: int,
     ) -> tuple[Stage, ...]:
-        """Stages in pixels of the original image."""
+        """Stages in pixels of the original image; `first` is the number of the first centre stage that was run."""
         model = self.shape_model
-        stages, counts = [], {"start": 0, "centres": 0, "corners": 0}
+        stages, counts = [], {"start": 0, "centres": first - 1, "corners": 0}
         for state, (centres, corners) in zip(states, merged, strict=True):
             counts[state.step] += 1
             points = centres if len(model.mean) == 2 * VERTEBRAE else corners.reshape(-1, 2)
@@ -199,6 +219,16 @@ class SpineCascade:
     def __repr__(self) -> str:
         settings = self.network.settings
         return f"SpineCascade({self.name}: {settings.centre_stages} + {settings.corner_stage_count} stages)"
+
+
+def _checked_centres(centres: Centres) -> Centres:
+    points = np.asarray(centres, dtype=np.float64)
+    if points.shape != (VERTEBRAE, 2) or not np.isfinite(points).all():
+        found = f"these are {points.shape}" if np.isfinite(points).all() else "some of these are not finite"
+        raise InvalidInputError(
+            f"centres must be 17 finite points (17, 2), {found}; give those that are not seen by guess"
+        )
+    return points
 
 
 def _single(state: State) -> tuple[np.ndarray, np.ndarray]:

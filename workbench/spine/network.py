@@ -56,12 +56,21 @@ class CascadeNetwork(nn.Module):
         self.centre_stages, self.corner_stages = nn.ModuleList(), nn.ModuleList()
 
     @torch.inference_mode()
-    def trace(self, pyramid: Pyramid, views: Views | None = None) -> list[State]:
-        """Landmarks at the start and after every stage that is there."""
+    def trace(
+        self, pyramid: Pyramid, views: Views | None = None, start: Float[Tensor, "n p 2"] | None = None
+    ) -> list[State]:
+        """Landmarks at the start and after every stage that is there.
+
+        Args:
+            pyramid: The images.
+            views: How they are looked at; as they are where None.
+            start: Points of the first step in the frame, from which the second stage goes on; where None the first
+                stage goes on from the mean shape.
+        """
         views = views or PlainViews()
-        points = denormalise(self.shape.mean[None]).expand(len(pyramid), -1, 2)
+        points = denormalise(self.shape.mean[None]).expand(len(pyramid), -1, 2) if start is None else start
         states = [self._state("start", points)]
-        for stage in self.centre_stages:
+        for stage in list(self.centre_stages)[0 if start is None else 1 :]:
             assert isinstance(stage, CentreStage)
             points = stage(stage.look(views, pyramid, points), points).points
             states.append(self._state("centres" if self._two_steps else "corners", points))

@@ -181,7 +181,8 @@ def test_the_batch_does_not_matter(
 def test_no_truth_is_asked_for_and_none_is_used(
     cascade: SpineCascade, phantoms: list[Phantom], image: np.ndarray
 ) -> None:
-    assert set(inspect.signature(cascade.predict).parameters) == {"image", "flip_average"}
+    assert set(inspect.signature(cascade.predict).parameters) == {"image", "flip_average", "start"}
+    assert inspect.signature(cascade.predict).parameters["start"].default is None
     assert set(inspect.signature(cascade.predict_frames).parameters) == {"images", "flip_average"}
     first, second = (cascade.predict(drawn.image).stages[0] for drawn in phantoms[:2])
     here, there = Frame.of(phantoms[0].image.shape), Frame.of(phantoms[1].image.shape)
@@ -327,3 +328,21 @@ def test_what_is_saved_says_its_settings(cascade: SpineCascade, tmp_path: Path) 
     path = cascade.save(tmp_path / "other", replace(CARD, name="other", settings={"old": 1}))
     assert path.name == "other.safetensors"
     assert json.loads(path.with_suffix(".json").read_text())["settings"] == cascade.network.settings.to_dict()
+
+
+def test_a_start_by_hand_leaves_out_the_first_stage(cascade: SpineCascade, image: np.ndarray) -> None:
+    whole = cascade.predict(image)
+    first = next(stage for stage in whole.stages if stage.step == "centres")
+    started = cascade.predict(image, start=first.centres)
+    names = [stage.name for stage in started.stages]
+    assert names == ["start", *[stage.name for stage in whole.stages[2:]]]
+    np.testing.assert_allclose(started.stages[0].centres, first.centres, atol=1e-3)
+
+
+def test_a_start_that_is_not_seventeen_points_is_refused(cascade: SpineCascade, image: np.ndarray) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"centres must be 17 finite points \(17, 2\), these are \(3, 2\)"
+    ):
+        cascade.predict(image, start=np.zeros((3, 2)))
+    with pytest.raises(InvalidInputError, match="some of these are not finite; give those that"):
+        cascade.predict(image, start=np.full((17, 2), np.nan))
