@@ -102,8 +102,8 @@ class SpineCascade:
             image: A radiograph, or an array (H, W), (1, H, W) or (3, H, W); see `radiographs.from_array`.
             flip_average: Average with the prediction of the flipped image, mirrored back: steadier, for twice the time;
                 where the two disagree the result is flagged ``"unsteady"``.
-            start: Centres (17, 2) in pixels of the original image, drawn by hand or by another detector: the first stage,
-                which finds the spine in the whole image, is left out. None: nothing but the image is looked at.
+            start: Centres (17, 2) in pixels of the original image, drawn by hand or by another detector: the first
+                stage, which finds the spine in the whole image, is left out. None: only the image is looked at.
 
         Raises:
             InvalidInputError: not an image, not a radiograph, or a start that is not 17 finite points.
