@@ -224,6 +224,7 @@ def test_unknown_choices_and_names_are_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # a minute of processor time; more where others use it too
 @pytest.mark.usefixtures("empty_cache")
 def test_the_error_falls_over_the_stages() -> None:
     """Sixty phantoms and a minute: both steps end well below where they began, and no stage spoils the one before."""
@@ -241,8 +242,7 @@ def test_the_error_falls_over_the_stages() -> None:
     centres = [nmse(stage, centres=True).mean() for stage in stages[:4]]
     corners = [nmse(stage).mean() for stage in stages[3:]]
     worse = (nmse(stages[-1]) > nmse(stages[0])).mean()
-    print("centres", centres, "corners", corners, "images that got worse", worse)
     assert centres[-1] < 0.7 * centres[0]
     assert all(after < 1.05 * before for before, after in pairwise(centres))
-    assert corners[-1] < corners[0]
-    assert worse <= 0.2
+    assert corners[-1] < 0.7 * corners[0]
+    assert worse <= 0.1
