@@ -5,10 +5,10 @@
 Fits what is not fitted yet, one method after the other, into runs/spine-benchmark (a fit cut short goes on where
 it was; with --only just those named are fitted and nothing is written), then measures all on the same 200 clean and 200
 hard phantoms that nobody was trained on, and on 40 projections of a real CT. Writes results/spine_quality.json. Means
-have 95 % intervals, bootstrap over images; the cascade is trained with three seeds. About four hours of one core.
+have 95 % intervals, bootstrap over images; the cascade is trained with three seeds. About three hours of one core.
 
-The heat-map network gets as much processor time as the first cascade took, the direct regression a quarter of it. Angles
-are compared with those of the true landmarks. The ablations share the training phantoms and seed of cascade-0.
+The heat-map network gets as much processor time as the first cascade took, the direct regression a quarter of it.
+Angles are compared with those of the true landmarks. The ablations share the training phantoms and seed of cascade-0.
 """
 
 from __future__ import annotations
