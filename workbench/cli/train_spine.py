@@ -37,7 +37,7 @@ def spine(
     skip_problems: Annotated[
         bool, typer.Option("--skip-problems", help="With --data: leave images out whose labels are doubtful.")
     ] = False,
-    count: Annotated[int, typer.Option(min=8, help="How many phantoms.")] = 2000,
+    count: Annotated[int, typer.Option(min=8, help="How many phantoms.")] = 2400,
     level: Annotated[str, typer.Option(help="Phantoms: clean, hard or mixed.")] = "mixed",
     constrain: Annotated[
         str, typer.Option(help="What stays in the shape model: shape, offset or none.")
