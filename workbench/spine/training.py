@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.stats import chi2
 from torch import Tensor
 
@@ -28,27 +27,21 @@ from workbench.spine.fitting import FitSettings, StateFile, fit, seed_of
 from workbench.spine.frames import FRAME
 from workbench.spine.local_frames import LocalFrames
 from workbench.spine.network import CascadeNetwork, State
+from workbench.spine.residuals import Residuals, started
 from workbench.spine.samples import Samples
 from workbench.spine.settings import CascadeSettings
 from workbench.spine.shape_model import BOX, ShapeModel
+from workbench.spine.stage_losses import centre_loss, corner_loss
 from workbench.spine.stages import CentreStage, CornerStage, Limits, denormalise, normalise
 from workbench.spine.views import Pyramid
 from workbench.training_log import TrainingLog
 
-#: Smooth-L1 turns from square to absolute here: in the frame (normalised units) and in a vertebra (local units).
-_FRAME_BETA, _LOCAL_BETA = 0.005, 0.02
-#: Weight of the error of the coefficients beside that of the points.
-_COEFFICIENT_WEIGHT = 0.01
 #: Random views of each calibration radiograph from which residuals are taken, beside the plain one.
 _CALIBRATION_VIEWS = 3
 #: Random views of each training shape from which the shape models are fitted, beside the plain one.
 _SHAPE_VIEWS = 3
-#: Residuals are a little larger in training than they were held out: radiographs of other sources are harder.
-_INFLATION = 1.15
 #: So many radiographs must be left to train on.
 _FEWEST = 4
-#: Two residuals are mixed at random up to this angle: new ones of the same covariance.
-_MIX = 0.6
 
 
 def train_cascade(
@@ -94,28 +87,6 @@ def _held_out(count: int, settings: CascadeSettings) -> int:
     return max(2, round(count * settings.calibration))
 
 
-@dataclass(frozen=True)
-class _Residuals:
-    """What the cascade so far leaves on held-out radiographs: points and local corners, as errors to be corrected.
-
-    Args:
-        points: (m, d) in normalised units.
-        corners: (m, 17, 8) in local units; None before the second step.
-    """
-
-    points: Tensor
-    corners: Tensor | None = None
-
-    def draw(self, count: int, generator: torch.Generator) -> _Residuals:
-        """Mixtures of two at a time, drawn with replacement."""
-        first, second = torch.randint(len(self.points), (2, count), generator=generator)
-        angle = torch.rand(count, generator=generator) * _MIX
-        points = _mixed(self.points[first], self.points[second], angle)
-        if self.corners is None:
-            return _Residuals(points)
-        return _Residuals(points, _mixed(self.corners[first], self.corners[second], angle))
-
-
 class CascadeTraining:
     """One training run: its data, the network so far, and the residuals that the next stage starts from."""
 
@@ -157,7 +128,7 @@ class CascadeTraining:
         return self.network.eval()
 
     def _stage(
-        self, name: str, stage: CentreStage | CornerStage, residuals: _Residuals
+        self, name: str, stage: CentreStage | CornerStage, residuals: Residuals
     ) -> CentreStage | CornerStage:
         """The stage, trained, or as it was trained before."""
         if name in self.state.done:
@@ -195,7 +166,7 @@ class CascadeTraining:
         self.state.done["rows"] = self.rows  # a state that is saved within a stage has seen its rows
 
     def _loss(
-        self, stage: CentreStage | CornerStage, residuals: _Residuals, generator: torch.Generator
+        self, stage: CentreStage | CornerStage, residuals: Residuals, generator: torch.Generator
     ) -> Tensor:
         batch = self.settings.batch if isinstance(stage, CentreStage) else self.settings.corner_batch
         chosen = torch.randint(len(self.training), (batch,), generator=generator)
@@ -203,48 +174,8 @@ class CascadeTraining:
         truth = views.corners(self.training.corners[chosen])
         drawn = residuals.draw(len(chosen), generator)
         if isinstance(stage, CentreStage):
-            return self._centre_loss(stage, views, pyramid, self._points(truth), drawn)
-        return self._corner_loss(stage, views, pyramid, truth, drawn)
-
-    def _centre_loss(
-        self, stage: CentreStage, views: RandomViews, pyramid: Pyramid, truth: Tensor, drawn: _Residuals
-    ) -> Tensor:
-        target = normalise(truth)
-        start = self._start(stage, target, drawn.points)
-        points = denormalise(start)
-        moved = stage(stage.look(views, pyramid, points), points)
-        error = F.smooth_l1_loss(normalise(moved.points), target, beta=_FRAME_BETA)
-        wanted = self._wanted(stage, target - start)
-        return error + _COEFFICIENT_WEIGHT * ((moved.coefficients - wanted) / stage.scale).square().mean()
-
-    def _start(self, stage: CentreStage, target: Tensor, residual: Tensor) -> Tensor:
-        """Where the points are before the stage: the mean shape, or the truth and a residual."""
-        if stage.index == 0:
-            return self.network.shape.mean.expand_as(target)
-        start = target - residual * _INFLATION
-        return self.network.shape.constrain(start) if self.settings.constrain == "shape" else start
-
-    def _wanted(self, stage: CentreStage, move: Tensor) -> Tensor:
-        if self.settings.constrain == "none":
-            return move
-        if self.settings.constrain == "offset":
-            return stage.limits.project(move)
-        return move @ stage.limits.basis
-
-    def _corner_loss(
-        self, stage: CornerStage, views: RandomViews, pyramid: Pyramid, truth: Tensor, drawn: _Residuals
-    ) -> Tensor:
-        centres = denormalise(normalise(truth.mean(2)) - drawn.points * _INFLATION)
-        frames = LocalFrames.of(centres)
-        target = frames.to_local(truth).flatten(2)
-        assert drawn.corners is not None
-        start = (
-            self.network.means.expand_as(target) if stage.index == 0 else target - drawn.corners * _INFLATION
-        )
-        moved = stage(stage.look(views, pyramid, frames, start), start).points
-        error = F.smooth_l1_loss(moved, target, beta=_LOCAL_BETA)
-        tilt = F.smooth_l1_loss(_mid_lines(moved)[..., 1], _mid_lines(target)[..., 1], beta=_LOCAL_BETA)
-        return error + self.settings.tilt_weight * tilt
+            return centre_loss(stage, self.network, views, pyramid, self._points(truth), drawn)
+        return corner_loss(stage, self.network, views, pyramid, truth, drawn)
 
     def _points(self, corners: Tensor) -> Tensor:
         return corners.mean(2) if self.settings.points == "centres" else corners.flatten(1, 2)
@@ -268,18 +199,18 @@ class CascadeTraining:
             self.settings, limits_of(shape, self.settings.clamp), torch.zeros(VERTEBRAE, 8), joint
         )
 
-    def _start_residuals(self) -> _Residuals:
+    def _start_residuals(self) -> Residuals:
         """How far the truth is from the mean shape, in views of the calibration part."""
         return self._residuals("residuals of start")
 
-    def _residuals(self, name: str) -> _Residuals:
+    def _residuals(self, name: str) -> Residuals:
         """Residuals of the cascade so far on the calibration part, or what they were found to be before."""
         if name not in self.state.done:
             found = self._measure(name)
             self.state.finish(name, [found.points] + ([] if found.corners is None else [found.corners]))
-        return _Residuals(*self.state.done[name])
+        return Residuals(*self.state.done[name])
 
-    def _measure(self, name: str) -> _Residuals:
+    def _measure(self, name: str) -> Residuals:
         generator = torch.Generator().manual_seed(seed_of(self.settings.seed, name))
         points, corners = [], []
         for i in range(1 + _CALIBRATION_VIEWS):
@@ -290,41 +221,41 @@ class CascadeTraining:
                 residual = self._residual(truth, states)
                 points.append(residual.points)
                 corners += [] if residual.corners is None else [residual.corners]
-        return _Residuals(torch.cat(points), torch.cat(corners) if corners else None)
+        return Residuals(torch.cat(points), torch.cat(corners) if corners else None)
 
-    def _residual(self, truth: Tensor, states: list[State]) -> _Residuals:
+    def _residual(self, truth: Tensor, states: list[State]) -> Residuals:
         centre_stages = len(self.network.centre_stages)
         reached = states[min(centre_stages, len(states) - 1)]
         if self.settings.points == "corners":
-            return _Residuals(normalise(truth.flatten(1, 2)) - normalise(reached.corners.flatten(1, 2)))
+            return Residuals(normalise(truth.flatten(1, 2)) - normalise(reached.corners.flatten(1, 2)))
         points = normalise(truth.mean(2)) - normalise(reached.centres)
         if not self.network.corner_stages:
-            return _Residuals(points)
+            return Residuals(points)
         frames = LocalFrames.of(reached.centres)
         local = frames.to_local(truth) - frames.to_local(states[-1].corners)
-        return _Residuals(points, local.flatten(2))
+        return Residuals(points, local.flatten(2))
 
-    def _fit_vertebra(self, residuals: _Residuals) -> None:
+    def _fit_vertebra(self, residuals: Residuals) -> None:
         """Mean corners of each level and the model of a vertebra, in frames as the first step leaves them."""
         self.network.means = self._local_corners(residuals).mean(0)
 
-    def _local_corners(self, residuals: _Residuals) -> Tensor:
+    def _local_corners(self, residuals: Residuals) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.settings.seed, "vertebra"))
         parts = []
         for _ in range(2):
             truth = RandomViews.draw(len(self.training), generator).corners(self.training.corners)
             drawn = residuals.draw(len(truth), generator)
-            centres = denormalise(normalise(truth.mean(2)) - drawn.points * _INFLATION)
+            centres = started(truth, drawn)
             parts.append(LocalFrames.of(centres).to_local(truth).flatten(2))
         return torch.cat(parts)
 
-    def _local_start(self, residuals: _Residuals) -> _Residuals:
+    def _local_start(self, residuals: Residuals) -> Residuals:
         """Residuals of the mean corners, on the calibration part, before the second step has a stage."""
         truth = self.calibration.corners.repeat(1 + _CALIBRATION_VIEWS, 1, 1, 1)
         frames = LocalFrames.of(denormalise(normalise(truth.mean(2)) - residuals.points))
-        return _Residuals(residuals.points, frames.to_local(truth).flatten(2) - self.network.means)
+        return Residuals(residuals.points, frames.to_local(truth).flatten(2) - self.network.means)
 
-    def _new_centre_stage(self, index: int, residuals: _Residuals) -> CentreStage:
+    def _new_centre_stage(self, index: int, residuals: Residuals) -> CentreStage:
         shape, moves = self.network.shape, residuals.points
         points = len(shape.mean) // 2
         if self.settings.constrain == "none":
@@ -341,7 +272,7 @@ class CascadeTraining:
             lambda: CentreStage(index, self.settings, points, limits, scale), f"centres {index}"
         )
 
-    def _new_corner_stage(self, index: int, residuals: _Residuals) -> CornerStage:
+    def _new_corner_stage(self, index: int, residuals: Residuals) -> CornerStage:
         assert residuals.corners is not None
         if index == 0:
             self.vertebra = self._vertebra_model(residuals)
@@ -353,7 +284,7 @@ class CascadeTraining:
             f"corners {index}",
         )
 
-    def _vertebra_model(self, residuals: _Residuals) -> Limits:
+    def _vertebra_model(self, residuals: Residuals) -> Limits:
         deviations = (self._local_corners(replace(residuals, corners=None)) - self.network.means).flatten(
             0, 1
         )
@@ -379,17 +310,6 @@ def _steps(settings: CascadeSettings, stage: CentreStage | CornerStage) -> int:
     if isinstance(stage, CentreStage):
         return settings.global_steps if stage.index == 0 else settings.point_steps
     return settings.crop_steps if stage.index == 0 else settings.patch_steps
-
-
-def _mixed(first: Tensor, second: Tensor, angle: Tensor) -> Tensor:
-    angle = angle.reshape(-1, *[1] * (first.ndim - 1))
-    return first * angle.cos() + second * angle.sin()
-
-
-def _mid_lines(corners: Tensor) -> Tensor:
-    """Vectors from the middle of the left side to that of the right one, (n, 17, 2)."""
-    four = corners.reshape(*corners.shape[:2], 4, 2)
-    return (four[:, :, 1] + four[:, :, 3] - four[:, :, 0] - four[:, :, 2]) / 2
 
 
 def _check(samples: Samples, settings: CascadeSettings) -> None:
