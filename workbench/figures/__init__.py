@@ -23,7 +23,7 @@ from workbench.figures.spine_gallery import spine_gallery
 from workbench.figures.spine_modes import spine_modes, spine_projection
 from workbench.figures.spine_overlay import spine_overlay
 from workbench.figures.spine_stages import spine_stage, spine_stage_errors
-from workbench.figures.spine_table import spine_angle_table, spine_table
+from workbench.figures.spine_table import spine_angle_table, spine_quality, spine_table
 from workbench.figures.spine_view import View, spine_view
 from workbench.figures.training import training_curves
 
@@ -56,6 +56,7 @@ __all__ = [
     "spine_modes",
     "spine_overlay",
     "spine_projection",
+    "spine_quality",
     "spine_stage",
     "spine_stage_errors",
     "spine_table",

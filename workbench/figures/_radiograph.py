@@ -49,6 +49,35 @@ class Display:
             raise InvalidInputError(f"gamma {self.gamma} cannot be shown; expected 0.1 to 10")
 
 
+@dataclass(frozen=True, eq=False)
+class Film:
+    """A radiograph made ready to be drawn again and again.
+
+    Args:
+        pixels: Bytes (h, w), at most `LONGEST` on a side.
+        size: Height and width of the original, in whose pixels landmarks are.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, image: Any) -> Film:
+        """Make ready whatever `grey` takes."""
+        picture = Image.fromarray(grey(image))
+        picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+        return cls(np.asarray(picture), film_size(image))
+
+
+def film_size(image: Any) -> tuple[int, int]:
+    """Height and width of a radiograph in its original pixels; one that was reduced when it was read says so."""
+    size = getattr(image, "size", None)
+    if isinstance(size, tuple):
+        return int(size[0]), int(size[1])
+    height, width = grey(image).shape
+    return height, width
+
+
 def grey(image: Any) -> np.ndarray:
     """A radiograph as bytes (H, W): an array in [0, 1] or of bytes, or anything with `pixels` or `image`.
 
@@ -65,17 +94,17 @@ def grey(image: Any) -> np.ndarray:
     return (values.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def grey_uri(image: Any, display: Display | None = None) -> str:
-    """A radiograph as a ``data:image/jpeg`` address."""
+def grey_uri(image: Any, display: Display | None = None, longest: int = LONGEST) -> str:
+    """A radiograph as a ``data:image/jpeg`` address, at most `longest` pixels on a side."""
     array = grey(image)
-    return _jpeg(array.tobytes(), array.shape, display or Display())
+    return _jpeg(array.tobytes(), array.shape, display or Display(), longest)
 
 
 @lru_cache(maxsize=32)
-def _jpeg(data: bytes, size: tuple[int, int], display: Display) -> str:
+def _jpeg(data: bytes, size: tuple[int, int], display: Display, longest: int) -> str:
     values = _look_up(display)[np.frombuffer(data, np.uint8).reshape(size)]
     picture = Image.fromarray(values)
-    picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return "data:image/jpeg;base64," + base64.b64encode(_compress(picture, display.budget)).decode("ascii")
 
 
@@ -98,8 +127,12 @@ def _compress(picture: Image.Image, budget: int) -> bytes:
 
 
 def radiograph_axes(size: tuple[int, int]) -> Axes:
-    """Axes of image pixels: x grows right, y down, pixel centres at whole numbers."""
-    bare = {"visible": False, "constrain": "domain"}
+    """Axes of image pixels: x grows right, y down, pixel centres at whole numbers.
+
+    Where the panel has another shape the axes reach beyond the image: shrinking the panel instead would leave a live
+    figure small when it shows something else and comes back.
+    """
+    bare = {"visible": False, "constrain": "range"}
     height, width = size
     return Axes(
         {**bare, "range": [-0.5, width - 0.5], "constraintoward": "left"},
@@ -110,7 +143,7 @@ def radiograph_axes(size: tuple[int, int]) -> Axes:
 
 def draw_radiograph(panel: Panel, image: Any, display: Display | None = None) -> None:
     """Lay the radiograph under a panel with `radiograph_axes`."""
-    height, width = grey(image).shape
+    height, width = film_size(image)
     place = {"x": -0.5, "y": -0.5, "sizex": width, "sizey": height, "xref": panel.x, "yref": panel.y}
     picture = {"source": grey_uri(image, display), "sizing": "stretch", **place}
     panel.sheet.images.append(picture)

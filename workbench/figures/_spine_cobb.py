@@ -166,12 +166,14 @@ def draw_curve(panel: Panel, corners: Corners, curve: Curve, size: tuple[int, in
 def draw_decision(panel: Panel, corners: Corners, angles: CobbAngles, size: tuple[int, int]) -> None:
     """What decides the branch: the chord of the S test with the endplate mid-points, and the image's half height."""
     height, width = size
+    first, last = angles.levels
     points = corners.reshape(34, 2, 2).mean(1)
-    chord = points[[0, -1]]
-    panel.draw(_stroke(chord, WHITE, 1, "chord T1–L5", dash="dot"))
-    side = np.sign(_beside(points[:32], chord))
+    chord = points[[2 * first, 2 * last + 1]]
+    panel.draw(_stroke(chord, WHITE, 1, "chord", dash="dot"))
+    tested = points[2 * first : 2 * last]  # the last vertebra is left out
+    side = np.sign(_beside(tested, chord))
     for sign, symbol in ((1, "triangle-left"), (-1, "triangle-right")):
-        chosen = points[:32][side == sign]
+        chosen = tested[side == sign]
         panel.draw(_marks(chosen, symbol, "left of the chord" if sign > 0 else "right of the chord"))
     half = np.array([[0, height / 2], [width - 1, height / 2]])
     panel.draw(_stroke(half, WHITE, 1, "half height", dash="dash"))

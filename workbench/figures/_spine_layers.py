@@ -60,12 +60,15 @@ def draw_layers(
     errors: Errors | None = None,
     flags: Sequence[QualityFlag] = (),
     layers: Collection[str] = SHOWN,
+    *,
+    others: bool = False,
 ) -> None:
-    """Draw every layer; those not in `layers` wait in the legend."""
+    """Draw the layers; with `others` those not in `layers` wait in the legend."""
     shown = check_layers(layers)
     for name, trace in _traces(corners, truth, errors, flags):
-        trace.update(legendgroup=name, visible=True if name in shown else "legendonly")
-        panel.draw(trace)
+        if others or name in shown:
+            trace.update(legendgroup=name, visible=True if name in shown else "legendonly")
+            panel.draw(trace)
 
 
 def _traces(
@@ -99,14 +102,13 @@ def _dots(corners: Corners, role: int, errors: Errors | None) -> Trace:
         mode="markers",
         name=CORNERS[role],
         marker={"size": 6, "color": ROLES[role], "line": {"width": 0.5, "color": "#000000"}},
-        text=corner_texts(corners, errors, role),
-        hovertemplate="%{text}<extra></extra>",
+        text=corner_texts(errors, role),
+        hovertemplate="%{text}<br>x %{x:.1f}, y %{y:.1f}<extra></extra>",
     )
 
 
 def _rings(truth: Corners) -> Trace:
     """All true corners, T1's first."""
-    texts = [corner_texts(truth, None, role, "true ") for role in range(4)]
     return scatter(
         **xy(truth),
         mode="markers",
@@ -118,8 +120,8 @@ def _rings(truth: Corners) -> Trace:
             "color": list(ROLES) * VERTEBRAE,
             "line": {"width": 1.5},
         },
-        text=[text for level in zip(*texts, strict=True) for text in level],
-        hovertemplate="%{text}<extra></extra>",
+        text=[f"{level} {role}" for level in LEVELS for role in CORNERS],
+        hovertemplate="true %{text}<br>x %{x:.1f}, y %{y:.1f}<extra></extra>",
     )
 
 
@@ -132,7 +134,7 @@ def _centres(corners: Corners, errors: Errors | None) -> Trace:
         line={"color": WHITE, "width": 1.5, "shape": "spline"},
         marker={"symbol": "cross-thin", "size": 7, "line": {"width": 1.5, "color": WHITE}},
         text=centre_texts(corners, errors),
-        hovertemplate="%{text}<extra></extra>",
+        hovertemplate="%{text}<br>x %{x:.1f}, y %{y:.1f}<extra></extra>",
     )
 
 

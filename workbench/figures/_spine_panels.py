@@ -15,7 +15,7 @@ from workbench.figures._theme import BLUE, ORANGE, PINK, RED, SKY, TEXT
 from workbench.spine.angles import tilts_of
 
 if TYPE_CHECKING:
-    from workbench.spine.clinical import ClinicalAngles
+    from workbench.spine.clinical import ClinicalAngles, Name
     from workbench.spine.results import SpinePrediction, Stage
     from workbench.spine.shape_model import ShapeModel
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LEAST_TILT = 12.0
 
 #: Clinical curves from top to bottom, and their colours.
-_CURVES = {"PT": SKY, "MT": ORANGE, "TL": PINK}
+_CURVES: dict[Name, str] = {"PT": SKY, "MT": ORANGE, "TL": PINK}
 
 _LEVEL_AXIS = {
     "range": [16.6, -0.6],

@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workbench.data.vertebrae import CORNERS, LEVELS, Centres, Corners, centres_of, check_corners, visible
+from workbench.data.vertebrae import (
+    CORNERS,
+    LEVELS,
+    VERTEBRAE,
+    Centres,
+    Corners,
+    centres_of,
+    check_corners,
+    visible,
+)
 from workbench.errors import InvalidInputError
 from workbench.spine.angles import CobbAngles, official_angles, tilts_of, visible_angles
 
@@ -18,6 +27,20 @@ _ROUND = [0, 1, 3, 2, 0]
 def corners_of(result: Any) -> Corners:
     """The corners (17, 4, 2) of a prediction, a phantom, a stage, or of an array that holds them."""
     return check_corners(getattr(result, "corners", result))
+
+
+def measured(corners: Corners, size: tuple[int, int], truth: Corners | None = None) -> Corners:
+    """The corners that angles are taken from; the others are NaN.
+
+    Vertebrae whose centre is outside the image (height, width) are left out, and those that a truth does not have, so
+    that both are measured on the same vertebrae.
+    """
+    x, y = centres_of(corners).T
+    height, width = size
+    kept = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+    if truth is not None:
+        kept &= visible(truth)
+    return np.where(kept[:, None, None], corners, np.nan)
 
 
 def angles_of(corners: Corners, height: int, variant: Literal["official", "yi"] = "official") -> CobbAngles:
@@ -134,22 +157,16 @@ class Errors:
         return "<br>off by " + ", ".join(parts)
 
 
-def corner_texts(corners: Corners, errors: Errors | None, role: int, what: str = "") -> list[str]:
-    """What is shown over one corner of each vertebra: level, role, place, error."""
+def corner_texts(errors: Errors | None, role: int) -> list[str]:
+    """What is shown over one corner of each vertebra beside its place: level, role, error."""
     return [
-        f"{what}{LEVELS[k]} {CORNERS[role]}<br>x {x:.1f}, y {y:.1f}"
-        + (errors.text(k, role) if errors else "")
-        for k, (x, y) in enumerate(corners[:, role])
+        f"{LEVELS[k]} {CORNERS[role]}" + (errors.text(k, role) if errors else "") for k in range(VERTEBRAE)
     ]
 
 
 def centre_texts(corners: Corners, errors: Errors | None) -> list[str]:
-    """What is shown over the centre of each vertebra: level, place, tilt, error."""
-    turned, middle = tilts_of(corners), centres_of(corners)
-    texts = [
-        f"<b>{LEVELS[k]}</b><br>x {x:.1f}, y {y:.1f}<br>tilt {turned[k]:+.1f}°"
-        for k, (x, y) in enumerate(middle)
-    ]
+    """What is shown over the centre of each vertebra beside its place: level, tilt, error."""
+    texts = [f"<b>{LEVELS[k]}</b><br>tilt {tilt:+.1f}°" for k, tilt in enumerate(tilts_of(corners))]
     if errors is None:
         return texts
     return [

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import plotly.graph_objects as go
 
 from workbench.data.vertebrae import LEVELS, Corners
-from workbench.figures._radiograph import Display, draw_radiograph, grey, radiograph_axes
+from workbench.figures._radiograph import Display, draw_radiograph, film_size, radiograph_axes
 from workbench.figures._sheet import Panel, Sheet
 from workbench.figures._spine_cobb import ANGLES, CURVES, draw_curve, draw_decision, draw_official
 from workbench.figures._spine_layers import draw_layers
 from workbench.figures._spine_panels import draw_severity, draw_tilts, severity_axes, tilt_axes
-from workbench.figures._spine_shapes import angles_of, corners_of
+from workbench.figures._spine_shapes import angles_of, corners_of, measured
 from workbench.figures._spine_traces import scatter
 from workbench.spine.angles import CobbAngles, tilts_of
 from workbench.spine.clinical import ClinicalAngles, clinical_angles
@@ -64,17 +64,18 @@ def spine_cobb(
     Raises:
         InvalidInputError: an image that is not grey, or too few vertebrae.
     """
-    size, corners = grey(image).shape, corners_of(prediction)
-    angles = angles_of(corners, size[0], variant)
+    size, corners = film_size(image), corners_of(prediction)
     true = None if truth is None else corners_of(truth)
+    taken = measured(corners, size, true)
+    angles = angles_of(taken, size[0], variant)
     sheet = Sheet(
         _HEIGHT, title or f"Official angles, branch {angles.branch}", numbers_text(angles), t=64, l=8
     )
     panel = sheet.panel((0, 0.37), (0, sheet.inner + 36), axes=radiograph_axes(size))
     draw_radiograph(panel, image, display)
     draw_layers(panel, corners, layers=("outlines",))
-    draw_decision(panel, corners, angles, size)
-    draw_official(panel, corners, angles, size)
+    draw_decision(panel, taken, angles, size)
+    draw_official(panel, taken, angles, size)
     beside = sheet.panel((0.43, 0.66), title="mid-line tilt" + (" (ring: truth)" if truth is not None else ""),
                          axes=tilt_axes(corners, true))  # fmt: skip
     draw_tilts(beside, corners, true)
@@ -110,9 +111,10 @@ def spine_clinical(
     Raises:
         InvalidInputError: an image that is not grey, or fewer than three visible vertebrae.
     """
-    size, corners = grey(image).shape, corners_of(prediction)
-    found = clinical_angles(corners)
-    true = None if truth is None else clinical_angles(corners_of(truth))
+    size, corners = film_size(image), corners_of(prediction)
+    whole = None if truth is None else corners_of(truth)
+    found = clinical_angles(measured(corners, size, whole))
+    true = None if whole is None else clinical_angles(whole)
     kind = f"Lenke {found.lenke} by threshold" if found.lenke else "no Lenke type by threshold"
     sheet = Sheet(_HEIGHT, title or f"Clinical angles: {found.severity}", kind, t=64, l=8)
     panel = sheet.panel((0, 0.37), (0, sheet.inner + 36), axes=radiograph_axes(size))

@@ -13,15 +13,15 @@ import plotly.graph_objects as go
 from workbench.data.vertebrae import Corners, centres_of
 from workbench.errors import InvalidInputError
 from workbench.figures._pictures import check_count, picture_axes
-from workbench.figures._radiograph import Display, grey, grey_uri
+from workbench.figures._radiograph import Display, film_size, grey_uri
 from workbench.figures._sheet import Panel, Sheet
 from workbench.figures._spine_layers import FOUND, TRUE
-from workbench.figures._spine_shapes import Errors, angles_of, corners_of, outlines, xy
+from workbench.figures._spine_shapes import Errors, angles_of, corners_of, measured, outlines, xy
 from workbench.figures._spine_traces import Trace, scatter
 from workbench.figures._theme import RED
 
-#: Pixels of a film's height; its width in heights; room for the caption; bytes of each picture.
-_TALL, _WIDE, _CAPTION, _BUDGET = 300, 0.58, 0.16, 12_000
+#: Pixels of a film's height; its width in heights; room for the caption; bytes and longest side of each picture.
+_TALL, _WIDE, _CAPTION, _BUDGET, _LONGEST = 300, 0.58, 0.16, 6_000, 420
 
 
 def spine_gallery(
@@ -72,15 +72,15 @@ def spine_gallery(
 
 
 def _lay(panel: Panel, image: Any, place: np.ndarray, display: Display) -> None:
-    height, width = grey(image).shape
+    height, width = film_size(image)
     size = {"sizex": width * _scale(image), "sizey": height * _scale(image), "sizing": "stretch"}
     where = {"x": round(float(place[0]), 4), "y": round(float(place[1]), 4), "xref": panel.x, "yref": panel.y}
-    panel.sheet.images.append({"source": grey_uri(image, display), **where, **size})
+    panel.sheet.images.append({"source": grey_uri(image, display, _LONGEST), **where, **size})
 
 
 def _scale(image: Any) -> float:
     """Grid units a pixel: as high as a cell, or as wide where the film is wider than a cell."""
-    height, width = grey(image).shape
+    height, width = film_size(image)
     return min(1 / height, (_WIDE - 0.02) / width)
 
 
@@ -98,13 +98,13 @@ def _outline(points: np.ndarray, name: str, colour: str, **line: Any) -> Trace:
 def _caption(
     i: int, images: Sequence[Any], predictions: Sequence[Any], truths: Sequence[Any], titles: Sequence[str]
 ) -> str:
-    corners, height = corners_of(predictions[i]), grey(images[i]).shape[0]
+    corners, size = corners_of(predictions[i]), film_size(images[i])
+    true = corners_of(truths[i]) if len(truths) else None
     lines = [f"<b>{titles[i]}</b>"] if len(titles) else []
-    lines.append(f"an1 {angles_of(corners, height).an1:.1f}°")
-    if len(truths):
-        true = corners_of(truths[i])
+    lines.append(f"an1 {angles_of(measured(corners, size, true), size[0]).an1:.1f}°")
+    if true is not None:
         error = float(np.nanmean(Errors.between(corners, true).corners))
-        lines[-1] += f" (true {angles_of(true, height).an1:.1f}°)"
+        lines[-1] += f" (true {angles_of(true, size[0]).an1:.1f}°)"
         worse = error > 0.15 * float(np.nanmean(np.linalg.norm(np.diff(centres_of(true), axis=0), axis=1)))
         lines.append(
             f"off by {error:.1f} px"

@@ -70,7 +70,7 @@ def check_mode(shape_model: ShapeModel, mode: int) -> None:
 
 def frame_axes() -> Axes:
     """Axes of the frame, 704 high and 384 wide, y down."""
-    bare = {"visible": False, "constrain": "domain"}
+    bare = {"visible": False, "constrain": "range"}
     return Axes(
         {**bare, "range": [0, _WIDTH], "constraintoward": "left"},
         {**bare, "range": [_HEIGHT, 0], "constraintoward": "top"},
@@ -197,11 +197,12 @@ def spine_projection(
     ):
         shape = xy(outlines(laid_on(centres)))
         panel.draw(scatter(**shape, mode="lines", line=line, name=name, hoverinfo="skip"))
-    axes = coefficient_axes(deviations)
-    draw_deviations(
-        sheet.panel((0.44, 0.98), (0, 240), "coefficients in standard deviations", axes), deviations, beyond
+    axes, category = coefficient_axes(deviations), Axes({"type": "category"}, {"type": "linear"})
+    above = sheet.panel((0.44, 0.98), (0, 240), "coefficients in standard deviations", axes)
+    draw_deviations(above, deviations, beyond)
+    _draw_residuals(
+        sheet.panel((0.44, 0.98), (320, sheet.inner), "residual of each centre, px", category), residual
     )
-    _draw_residuals(sheet.panel((0.44, 0.98), (320, sheet.inner), "residual of each centre, px"), residual)
     return sheet.build(legend={"x": 0, "y": 1, "yanchor": "bottom"})
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from workbench.data.vertebrae import Corners
-from workbench.figures._radiograph import Display, draw_radiograph, grey, radiograph_axes
+from workbench.figures._radiograph import Display, draw_radiograph, film_size, radiograph_axes
 from workbench.figures._sheet import Sheet
 from workbench.figures._spine_layers import SHOWN, draw_layers
 from workbench.figures._spine_panels import draw_level_errors, draw_tilts, level_axes, tilt_axes
@@ -28,6 +28,8 @@ def spine_overlay(
     layers: Collection[str] = SHOWN,
     display: Display | None = None,
     title: str = "",
+    *,
+    others: bool = True,
 ) -> go.Figure:
     """Landmarks over a radiograph, in layers that the legend hides and shows; beside it the tilt of every vertebra.
 
@@ -40,6 +42,7 @@ def spine_overlay(
         layers: Names of `LAYERS` to show at first.
         display: Window, gamma, inversion.
         title: Default: the detector's name.
+        others: Keep the other layers in the legend; without them the figure is smaller.
 
     Raises:
         InvalidInputError: an image that is not grey, corners of another shape, or nothing to compare.
@@ -53,9 +56,9 @@ def spine_overlay(
     errors = None if truth is None else Errors.between(prediction, true)
     heading = title or getattr(prediction, "model", "") or "Landmarks"
     sheet = Sheet(_HEIGHT, heading, _note(prediction, errors), t=64, b=44, l=8)
-    panel = sheet.panel((0, 0.37), (0, sheet.inner + 36), axes=radiograph_axes(grey(image).shape))
+    panel = sheet.panel((0, 0.37), (0, sheet.inner + 36), axes=radiograph_axes(film_size(image)))
     draw_radiograph(panel, image, display)
-    draw_layers(panel, corners, true, errors, _flags(prediction), layers)
+    draw_layers(panel, corners, true, errors, _flags(prediction), layers, others=others)
     if errors is None:
         draw_tilts(sheet.panel((0.57, 0.98), title="tilt", axes=tilt_axes(corners)), corners)
     else:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from workbench.data.vertebrae import Corners
 from workbench.errors import InvalidInputError
-from workbench.figures._radiograph import Display, draw_radiograph, grey, radiograph_axes
+from workbench.figures._radiograph import Display, draw_radiograph, film_size, radiograph_axes
 from workbench.figures._sheet import Axes, Panel, Sheet
 from workbench.figures._spine_layers import TRUE, WHITE, draw_layers
 from workbench.figures._spine_panels import (
@@ -74,7 +74,7 @@ def spine_stage(
     note = f"{what.split(',')[0]} {values[stage]:.1f} px" if np.isfinite(values[stage]) else "mean shape"
     heading = title or f"Stage {stage} of {len(prediction.stages) - 1}: {now.name}"
     sheet = Sheet(_HEIGHT, heading, note, t=64, l=8)
-    panel = sheet.panel((0, 0.37), (0, sheet.inner + 36), axes=radiograph_axes(grey(image).shape))
+    panel = sheet.panel((0, 0.37), (0, sheet.inner + 36), axes=radiograph_axes(film_size(image)))
     draw_radiograph(panel, image, display)
     draw_trails(panel, prediction, stage)
     draw_layers(panel, now.corners, true, layers=("truth", "outlines", "corners", "levels"))

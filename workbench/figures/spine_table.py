@@ -1,13 +1,16 @@
-"""Tables of one spine: its levels, its angles."""
+"""Tables: the levels and the angles of one spine, and the results of the benchmark."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.data.vertebrae import LEVELS, centres_of
-from workbench.figures._spine_shapes import Errors, angles_of, corners_of
+from workbench.errors import InvalidInputError
+from workbench.figures._spine_shapes import Errors, angles_of, corners_of, measured
 from workbench.spine.angles import endplate_tilts_of, tilts_of
 from workbench.spine.clinical import clinical_angles
 
@@ -48,34 +51,74 @@ def spine_table(prediction: Any, truth: Any = None) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(LEVELS, name="level"))
 
 
-def spine_angle_table(prediction: Any, truth: Any = None, height: int | None = None) -> pd.DataFrame:
+def spine_angle_table(
+    prediction: Any, truth: Any = None, size: tuple[int, int] | None = None
+) -> pd.DataFrame:
     """One row an angle, official and clinical: predicted, and with a truth the true value and the difference.
 
+    Where vertebrae are missing in the truth, or lie outside the image, both are measured without them.
+
     Args:
-        prediction: What a detector found, or corners with `height`.
+        prediction: What a detector found, or corners with `size`.
         truth: True corners or a phantom.
-        height: Of the image in pixels, where `prediction` does not say.
+        size: Height and width of the image in pixels, where `prediction` does not say.
 
     Raises:
-        InvalidInputError: no height, or too few vertebrae.
+        InvalidInputError: no size, or too few vertebrae.
     """
     import pandas as pd
 
-    from workbench.errors import InvalidInputError
-
-    size = getattr(prediction, "size", None)
-    rows = size[0] if isinstance(size, tuple) else height
-    if rows is None:
+    size = size or getattr(prediction, "size", None)
+    if not isinstance(size, tuple):
         raise InvalidInputError(
-            "bare corners need the image's height: spine_angle_table(corners, height=704)"
+            "bare corners need the image's size: spine_angle_table(corners, size=(704, 384))"
         )
-    table = {"predicted": _all_angles(corners_of(prediction), rows)}
-    if truth is not None:
-        table["true"] = _all_angles(corners_of(truth), rows)
+    true = None if truth is None else corners_of(truth)
+    table = {"predicted": _all_angles(measured(corners_of(prediction), size, true), size[0])}
+    if true is not None:
+        table["true"] = _all_angles(true, size[0])
         table["difference"] = {
             name: table["predicted"][name] - value for name, value in table["true"].items()
         }
     return pd.DataFrame(table)
+
+
+#: Columns of the table of results, by their names in the file.
+_QUALITY = {"nmse": "NMSE", "mean_frame_px": "mean px", "or20": "OR20 %", "or40": "OR40 %", "smape": "SMAPE %",
+            "cmae": "CMAE °"}  # fmt: skip
+
+
+def spine_quality(path: str | Path) -> pd.DataFrame:
+    """What ``python -m benchmarks.spine_quality`` has measured: a row a set and method, without rows where it has not.
+
+    Args:
+        path: Of ``results/spine_quality.json``.
+
+    Raises:
+        InvalidInputError: a file that is something else.
+    """
+    import pandas as pd
+
+    path, rows = Path(path), []
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
+        for name, measured_set in results.items():
+            if "methods" in measured_set:
+                parts = {
+                    "cascade": measured_set["cascade"],
+                    **measured_set["methods"],
+                    **measured_set["ablations"],
+                }
+                rows += [{"set": name, "method": method, **_means(found)} for method, found in parts.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidInputError(
+            f"{path} does not hold results of benchmarks.spine_quality: {error!r}"
+        ) from error
+    return pd.DataFrame(rows, columns=["set", "method", *_QUALITY.values()])
+
+
+def _means(found: dict[str, Any]) -> dict[str, float]:
+    return {column: found[name]["mean"] for name, column in _QUALITY.items()}
 
 
 def _all_angles(corners: np.ndarray, height: int) -> dict[str, float]:

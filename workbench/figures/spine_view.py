@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from PIL import Image
 
 from workbench.data.vertebrae import CORNERS, LEVELS, Corners, centres_of
-from workbench.figures._radiograph import Display, draw_radiograph, grey, radiograph_axes
+from workbench.figures._radiograph import Display, draw_radiograph, film_size, radiograph_axes
 from workbench.figures._sheet import Panel, Sheet
 from workbench.figures._spine_cobb import draw_curve, draw_decision, draw_official
 from workbench.figures._spine_layers import WHITE, draw_layers
@@ -28,7 +28,7 @@ from workbench.figures._spine_panels import (
     stage_errors,
     tilt_axes,
 )
-from workbench.figures._spine_shapes import Errors, angles_of, corners_of, xy
+from workbench.figures._spine_shapes import Errors, angles_of, corners_of, measured, xy
 from workbench.figures._spine_traces import Trace, scatter
 from workbench.figures.spine_angles import (
     clinical_text,
@@ -97,7 +97,7 @@ def spine_view(
         UnknownNameError: a layer that does not exist.
     """
     view = view or View()
-    stage, size = check_stage(prediction, view.stage), grey(image).shape
+    stage, size = check_stage(prediction, view.stage), film_size(image)
     last = stage == len(prediction.stages) - 1
     shown = prediction.stages[stage].corners
     true = None if truth is None else corners_of(truth)
@@ -108,7 +108,7 @@ def spine_view(
     film.draw(_surface(size))
     draw_trails(film, prediction, stage, visible="trails" in view.layers)
     flags = prediction.flags if last else ()
-    draw_layers(film, shown, true, errors, flags, view.layers)
+    draw_layers(film, shown, true, errors, flags, view.layers, others=True)
     _draw_selection(film, shown, view)
     if view.family == "clinical":
         _draw_clinical(sheet, film, shown, true, size)
@@ -125,6 +125,7 @@ def _leave_clicks_to_the_surface(film: Panel) -> None:
     for trace in film.sheet.traces:
         if trace["type"] == "scatter" and trace["xaxis"] == film.x:
             trace["hoverinfo"] = "skip"
+            trace.pop("hovertemplate", None)  # it would count more
 
 
 def _note(view: View, errors: Errors | None) -> str:
@@ -181,6 +182,7 @@ def _draw_official(
     *,
     constructed: bool,
 ) -> None:
+    corners = measured(corners, size, true)
     angles = angles_of(corners, size[0])
     if constructed:
         draw_decision(film, corners, angles, size)
@@ -198,6 +200,7 @@ def _draw_official(
 def _draw_clinical(
     sheet: Sheet, film: Panel, corners: Corners, true: Corners | None, size: tuple[int, int]
 ) -> None:
+    corners = measured(corners, size, true)
     found = clinical_angles(corners)
     expected = None if true is None else clinical_angles(true)
     for curve in found.curves:

@@ -25,6 +25,7 @@ class Explorer(ipywidgets.VBox):
         row = ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap", "align_items": "center"})
         super().__init__(children=[row, self.message, self.figure], **state)
         self.redraw()
+        self.figure.observe(self._fit, "_js2py_traceDeltas")
 
     def snapshot(self) -> go.Figure:
         """The figure as it is now, static: for readers without a kernel, and for reports."""
@@ -38,6 +39,12 @@ class Explorer(ipywidgets.VBox):
         # Whatever goes wrong in a callback would be lost in the kernel's log; here the reader sees it.
         except Exception as error:
             self.report(error)
+
+    def _fit(self, change: Any) -> None:
+        """Fill the page's width once the page has answered: it draws the figure before it knows how wide it is."""
+        if change["new"] is not None:
+            self.figure.unobserve(self._fit, "_js2py_traceDeltas")
+            self.figure.layout.autosize = True
 
     def report(self, error: Exception) -> None:
         """Show above the figure what went wrong; the next drawing takes it away."""
@@ -57,7 +64,7 @@ def show(widget: go.FigureWidget, figure: go.Figure) -> None:
                 old.update(_changes(old.to_plotly_json(), new.to_plotly_json()), overwrite=True)
         before, after = widget.layout.to_plotly_json(), figure.layout.to_plotly_json()
         for name in before.keys() | after.keys():
-            if before.get(name) != after.get(name):
+            if name != "autosize" and before.get(name) != after.get(name):
                 widget.layout[name] = after.get(name)
     if [trace.type for trace in widget.data] != kinds:
         widget.data = ()

@@ -111,7 +111,7 @@ def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
 
 def _choice(options: Sequence[str], description: str) -> ipywidgets.ToggleButtons:
     choice = ipywidgets.ToggleButtons(options=options, description=description)
-    choice.style.button_width = "76px"
+    choice.style.button_width = "88px"
     choice.style.description_width = "50px"
     return choice
 

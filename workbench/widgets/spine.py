@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from workbench.data.vertebrae import CORNERS, LEVELS, VERTEBRAE, Corners, centres_of
 from workbench.errors import InvalidInputError
 from workbench.figures import Display, View, spine_modes, spine_projection, spine_table, spine_view
-from workbench.figures._radiograph import grey
-from workbench.figures._spine_shapes import angles_of, corners_of
+from workbench.figures._radiograph import Film
+from workbench.figures._spine_shapes import corners_of
 from workbench.figures.spine_view import CENTRE, SURFACE, Family
 from workbench.widgets._spine_controls import SpineControls
 from workbench.widgets._spine_moves import SpineMoves, number_of
@@ -36,6 +36,7 @@ class SpineExplorer(SpineState):
         prediction: What a detector found, with its stages.
         truth: True corners (17, 4, 2) or a phantom.
         cascade: For moved centres and for the shape model; without one, neither is offered.
+        display: Window, gamma and inversion at first, and how many bytes the picture may have.
 
     Raises:
         InvalidInputError: an image that is not grey or of another size than the prediction's; later, a state outside
@@ -48,12 +49,17 @@ class SpineExplorer(SpineState):
     """
 
     def __init__(
-        self, radiograph: Any, prediction: SpinePrediction, truth: Any = None, cascade: Any = None
+        self,
+        radiograph: Any,
+        prediction: SpinePrediction,
+        truth: Any = None,
+        cascade: Any = None,
+        display: Display | None = None,
     ) -> None:
-        self.image, self.truth = grey(radiograph), None if truth is None else corners_of(truth)
-        if self.image.shape != tuple(prediction.size):
+        self.film, self.truth = Film.of(radiograph), None if truth is None else corners_of(truth)
+        if self.film.size != tuple(prediction.size):
             raise InvalidInputError(
-                f"the radiograph is {self.image.shape}, the prediction is for {tuple(prediction.size)}; give the image "
+                f"the radiograph is {self.film.size}, the prediction is for {tuple(prediction.size)}; give the image "
                 "that was predicted"
             )
         self.prediction, self.shape_model = prediction, getattr(cascade, "shape_model", None)
@@ -63,7 +69,10 @@ class SpineExplorer(SpineState):
         self._drawn_view = ""
         modes = 0 if self.shape_model is None else self.shape_model.components
         self.controls = SpineControls(len(prediction.stages), modes)
-        super().__init__(self.controls.rows(), stage=len(prediction.stages) - 1)
+        shown = display or Display()
+        self._budget = shown.budget
+        state = {"window": shown.window, "gamma": shown.gamma, "invert": shown.invert}
+        super().__init__(self.controls.rows(), stage=len(prediction.stages) - 1, **state)
         self.controls.link(self)
         self.controls.previous.on_click(lambda _: self.step_level(-1))
         self.controls.next.on_click(lambda _: self.step_level(1))
@@ -84,7 +93,7 @@ class SpineExplorer(SpineState):
     @property
     def angles(self) -> CobbAngles:
         """The official angles of `corners`; of the visible part where vertebrae are missing."""
-        return angles_of(self.result.corners, self.result.size[0])
+        return self.result.angles()
 
     @property
     def moves(self) -> int:
@@ -160,7 +169,7 @@ class SpineExplorer(SpineState):
         """What is shown now, as a static figure."""
         if self.view == "film":
             figure = spine_view(
-                self.image, self.result, self.truth, self._shown(), self._display(), self._title()
+                self.film, self.result, self.truth, self._shown(), self._display(), self._title()
             )
             return self._zoomed(figure)
         if self.shape_model is None:
@@ -192,7 +201,7 @@ class SpineExplorer(SpineState):
         return View(self.stage, self.layers, cast(Family, self.family), self.level, self.corner)
 
     def _display(self) -> Display:
-        return Display(self.window, self.gamma, self.invert)
+        return Display(self.window, self.gamma, self.invert, self._budget)
 
     def _title(self) -> str:
         moved = (
