@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tiny_cascade import settings
 from workbench.data.vertebrae import flip_corners
 from workbench.errors import CheckpointError, InvalidInputError, TrainingDivergedError, UnknownNameError
 from workbench.spine import fitting
+from workbench.spine import training as module
 from workbench.spine.cascade import SpineCascade
 from workbench.spine.network import CascadeNetwork
 from workbench.spine.samples import Samples, phantom_samples
@@ -40,18 +42,30 @@ def short(samples: Samples) -> CascadeNetwork:
     return train_cascade(samples, SHORT, progress=False)
 
 
-def kill_in_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the run end in its so-manieth training step, counted over all stages."""
-    plain, calls = CascadeTraining._loss, 0
+def change_losses(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[str, torch.Tensor], torch.Tensor]
+) -> None:
+    """Let every training step have the loss that `change` makes of the stage's name and its loss."""
+    plain = module.fit
 
-    def loss(*inputs: Any) -> torch.Tensor:
+    def fit(name: str, network: Any, loss: fitting.StepLoss, *others: Any) -> int:
+        return plain(name, network, lambda generator: change(name, loss(generator)), *others)
+
+    monkeypatch.setattr(module, "fit", fit)
+
+
+def kill_in_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the run end in the training step after `number`, counted over all stages."""
+    calls = 0
+
+    def counted(name: str, loss: torch.Tensor) -> torch.Tensor:
         nonlocal calls
         calls += 1
         if calls > number:
             raise Killed
-        return plain(*inputs)
+        return loss
 
-    monkeypatch.setattr(CascadeTraining, "_loss", loss)
+    change_losses(monkeypatch, counted)
 
 
 def test_the_same_seed_gives_the_same_weights(samples: Samples, short: CascadeNetwork) -> None:
@@ -116,8 +130,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_state_kept(
 ) -> None:
     state = tmp_path / "spine.state"
     with pytest.MonkeyPatch.context() as patch:
-        plain = CascadeTraining._corner_loss
-        patch.setattr(CascadeTraining, "_corner_loss", lambda *inputs: plain(*inputs) * float("inf"))
+        change_losses(patch, lambda name, loss: loss * (float("inf") if name == "corners 1" else 1))
         with pytest.raises(TrainingDivergedError, match="corners 1: the loss is inf at step 0"):
             train_cascade(samples, SHORT, state=state, progress=False)
     with pytest.MonkeyPatch.context() as patch:
