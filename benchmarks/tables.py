@@ -137,6 +137,7 @@ _DETECTORS = {
     "cascade, joint PCA of corners": ("ablations", "joint-corners"),
     **{f"cascade, {n} of 4 centre stages": ("ablations", f"centre-stages-{n}") for n in (1, 2, 3)},
     "**cascade**": ("cascade",),
+    "cascade, told where to start": ("oracles", "oracle-start"),
 }
 
 
@@ -178,7 +179,7 @@ def _spine_stages() -> str:
 def _spine_ct() -> str:
     record = _read("spine_quality")
     found = record["results"]["ct"]
-    names = ("heat maps", "direct regression", "ridge cascade", "**cascade**")
+    names = ("heat maps", "direct regression", "ridge cascade", "**cascade**", "cascade, told where to start")
     rows = []
     for name in names:
         one = _at(found, _DETECTORS[name])
@@ -202,6 +203,31 @@ def _at(found: dict[str, Any] | None, path: Sequence[str]) -> dict[str, Any] | N
     for part in path:
         found = None if found is None else found.get(part)
     return found
+
+
+def _spine_speed() -> str:
+    record = _read("spine_speed")
+    results = record["results"]
+    plain = results["times_faster"]
+    rows = []
+    for name, found in results["milliseconds"].items():
+        faster = plain.get(f"cascade against {name}")
+        memory = results["memory_mib"][name]
+        rows.append(
+            [
+                name,
+                f"{found['median']:.0f} ({found['p5']:.0f}–{found['p95']:.0f})",
+                "" if faster is None else f"{faster['median']:.1f}",
+                f"{memory['peak'] - memory['libraries']:.0f}",
+            ]
+        )
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in results["share_of_time"].items())
+    note = (
+        f"\n\nMilliseconds for a 704 x 384 image, median (5th–95th percentile) of {results['rounds']} turns, "
+        f"{results['threads']} threads. Of the cascade's time: {shares}. The heat-map network has random weights."
+    )
+    header = ["detector", "ms", "times as long as the cascade", "MiB beside the libraries"]
+    return _table(header, rows) + note + _source(record)
 
 
 def _spine_cells(found: dict[str, Any]) -> list[str]:
@@ -233,6 +259,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "spine": _spine,
     "spine_stages": _spine_stages,
     "spine_ct": _spine_ct,
+    "spine_speed": _spine_speed,
 }
 
 
