@@ -36,7 +36,7 @@ def shape_model() -> ShapeModel:
 
 
 def prediction(of: Phantom, noise: float = 1.0, seed: int = 0) -> SpinePrediction:
-    """Three stages of centres, whose second holds mode 3 at its limit, then three of corners, `noise` px off at the end."""
+    """Three stages of centres, the second with mode 3 at its limit, and three of corners, `noise` px off at the end."""
     model, size = shape_model(), (of.image.shape[0], of.image.shape[1])
     frame, rng = Frame.of(size), np.random.default_rng(seed)
     wanted = model.project((frame.forward(centres_of(of.corners)) / [384, 704]).ravel())

@@ -1,7 +1,7 @@
 """Figures: pure functions from a result to a plotly figure.
 
 No function here changes what it is given, shows anything, or computes with a model. Figures are transparent and read
-well on light and dark pages; images travel in them as small PNGs or JPEGs.
+well on light and dark pages; images travel in them as small PNGs or WebPs.
 
 Example:
     >>> import workbench as wb

@@ -117,11 +117,11 @@ def _rings(truth: Corners) -> Trace:
         marker={
             "symbol": "circle-open",
             "size": 10,
-            "color": list(ROLES) * VERTEBRAE,
+            "color": np.tile(np.arange(4, dtype=np.uint8), VERTEBRAE),
+            "colorscale": [[i / 3, colour] for i, colour in enumerate(ROLES)],
             "line": {"width": 1.5},
         },
-        text=[f"{level} {role}" for level in LEVELS for role in CORNERS],
-        hovertemplate="true %{text}<br>x %{x:.1f}, y %{y:.1f}<extra></extra>",
+        hovertemplate="true corner<br>x %{x:.1f}, y %{y:.1f}<extra></extra>",
     )
 
 

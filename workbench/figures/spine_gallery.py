@@ -21,7 +21,7 @@ from workbench.figures._spine_traces import Trace, scatter
 from workbench.figures._theme import RED
 
 #: Pixels of a film's height; its width in heights; room for the caption; bytes and longest side of each picture.
-_TALL, _WIDE, _CAPTION, _BUDGET, _LONGEST = 300, 0.58, 0.16, 6_000, 420
+_TALL, _WIDE, _CAPTION, _BUDGET, _LONGEST = 300, 0.58, 0.16, 3_000, 420
 
 
 def spine_gallery(

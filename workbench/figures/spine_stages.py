@@ -77,7 +77,7 @@ def spine_stage(
     panel = sheet.panel((0, 0.37), (0, sheet.inner + 36), axes=radiograph_axes(film_size(image)))
     draw_radiograph(panel, image, display)
     draw_trails(panel, prediction, stage)
-    draw_layers(panel, now.corners, true, layers=("truth", "outlines", "corners", "levels"))
+    draw_layers(panel, now.corners, true, layers=("truth", "outlines", "levels"))
     half = sheet.inner // 2
     axes = stage_axes(prediction)
     draw_stage_errors(sheet.panel((0.45, 1), (0, half - 50), what, axes), prediction, stage, true)

@@ -88,11 +88,12 @@ _QUALITY = {"nmse": "NMSE", "mean_frame_px": "mean px", "or20": "OR20 %", "or40"
             "cmae": "CMAE °"}  # fmt: skip
 
 
-def spine_quality(path: str | Path) -> pd.DataFrame:
+def spine_quality(path: str | Path, *, ablations: bool = False) -> pd.DataFrame:
     """What ``python -m benchmarks.spine_quality`` has measured: a row a set and method, without rows where it has not.
 
     Args:
         path: Of ``results/spine_quality.json``.
+        ablations: Also the cascades without one of their parts.
 
     Raises:
         InvalidInputError: a file that is something else.
@@ -104,11 +105,8 @@ def spine_quality(path: str | Path) -> pd.DataFrame:
         results = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
         for name, measured_set in results.items():
             if "methods" in measured_set:
-                parts = {
-                    "cascade": measured_set["cascade"],
-                    **measured_set["methods"],
-                    **measured_set["ablations"],
-                }
+                parts = {"cascade": measured_set["cascade"], **measured_set["methods"]}
+                parts |= measured_set["ablations"] if ablations else {}
                 rows += [{"set": name, "method": method, **_means(found)} for method, found in parts.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInputError(

@@ -50,10 +50,23 @@ class EditStepperParameters(TourParameters):
     locality_images: int = Field(100, ge=1, description="images on which locality is measured")
 
 
+class SpineParameters(NotebookParameters):
+    """``05_spine_landmarks``: the landmarks of one radiograph, stage by stage, and the angles they imply."""
+
+    cascade: str = Field("phantom", min_length=1, description="trained cascade, by name or file")
+    source: str = Field("phantom", pattern="^(phantom|hard|ct)$", description="what is looked at first")
+    index: int = Field(7, ge=0, description="which radiograph of that source")
+    image: str = Field("", description="path of a radiograph of your own; none if empty")
+    variant: str = Field("official", pattern="^(official|yi)$", description="rules for the official angles")
+    mode: int = Field(0, ge=0, description="mode of the shape model that is shown")
+    films: int = Field(12, ge=2, description="how many phantoms are predicted for the overview")
+
+
 PARAMETERS: dict[str, type[NotebookParameters]] = {
     "00_tour": TourParameters,
     "01_where_to_edit": WhereToEditParameters,
     "02_edit_stepper": EditStepperParameters,
+    "05_spine_landmarks": SpineParameters,
 }
 
 
@@ -115,6 +128,8 @@ def describe_range(field: str, model: type[NotebookParameters]) -> str:
     """What a parameter accepts, in words: ``"a number, 0 <= sparsity < 1"``."""
     schema = model.model_json_schema()["properties"][field]
     kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(schema["type"])
+    if "pattern" in schema:
+        return "one of " + ", ".join(schema["pattern"].strip("^$()").split("|"))
     if kind is None:
         return "a non-empty text" if schema.get("minLength") else "a text"
     low, high = _lower_bound(schema), _upper_bound(schema)

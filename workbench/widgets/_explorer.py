@@ -31,10 +31,14 @@ class Explorer(ipywidgets.VBox):
         """The figure as it is now, static: for readers without a kernel, and for reports."""
         raise NotImplementedError
 
+    def drawing(self) -> go.Figure:
+        """What the live figure should look like; the snapshot, unless a subclass lets it do more."""
+        return self.snapshot()
+
     def redraw(self, *_: Any) -> None:
         """Draw the state. A failure is shown above the figure, which then stays as it was."""
         try:
-            show(self.figure, self.snapshot())
+            show(self.figure, self.drawing())
             self.message.value = ""
         # Whatever goes wrong in a callback would be lost in the kernel's log; here the reader sees it.
         except Exception as error:

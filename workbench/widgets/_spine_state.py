@@ -91,6 +91,14 @@ class SpineState(Explorer):
             raise InvalidInputError(f"{name} {value} is outside 0..{count - 1}")
         return value
 
+    @traitlets.validate("view")
+    def _check_view(self, proposal: Any) -> str:
+        if proposal["value"] != "film" and self.shape_model is None:
+            raise InvalidInputError(
+                "the shape model is the cascade's: SpineExplorer(radiograph, prediction, cascade=…)"
+            )
+        return str(proposal["value"])
+
     @traitlets.validate("sigmas")
     def _check_sigmas(self, proposal: Any) -> float:
         if not abs(proposal["value"]) <= LIMIT:

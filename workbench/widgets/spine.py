@@ -166,16 +166,16 @@ class SpineExplorer(SpineState):
         self._moved(self.level)
 
     def snapshot(self) -> go.Figure:
-        """What is shown now, as a static figure."""
-        if self.view == "film":
-            figure = spine_view(
-                self.film, self.result, self.truth, self._shown(), self._display(), self._title()
-            )
-            return self._zoomed(figure)
-        if self.shape_model is None:
-            raise InvalidInputError(
-                "the shape model is the cascade's: SpineExplorer(radiograph, prediction, cascade=…)"
-            )
+        """What is shown now, as a static figure: without hidden layers and what only takes clicks."""
+        figure = self.drawing()
+        figure.data = [t for t in figure.data if t.visible in (None, True) and t.name != SURFACE]
+        return figure
+
+    def drawing(self) -> go.Figure:
+        """What the live figure should look like: all layers, of which some are hidden, so that it changes in place."""
+        if self.view == "film" or self.shape_model is None:
+            view, display = self._shown(), self._display()
+            return self._zoomed(spine_view(self.film, self.result, self.truth, view, display, self._title()))
         if self.view == "modes":
             return spine_modes(self.shape_model, self.mode, self.sigmas)
         return spine_projection(self.shape_model, self.result)
