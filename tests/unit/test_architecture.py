@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "figures": BASE | {"data", "models", "editing", "spine"},
     "widgets": BASE | {"data", "models", "editing", "spine", "figures"},
     "runs": BASE | {"data", "models", "editing", "spine", "figures", "widgets", "__init__"},
-    "cli": BASE | {"data", "models", "checkpoints", "editing", "spine", "figures", "widgets", "runs", "__init__"},
+    "cli": BASE
+    | {"data", "models", "checkpoints", "editing", "spine", "figures", "widgets", "runs", "__init__"},
 }
 
 # Libraries that a part may never import, wherever in the file.

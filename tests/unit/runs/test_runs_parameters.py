@@ -55,6 +55,29 @@ def test_values_out_of_range_are_refused_with_the_range(name: str, bad: str, wor
     assert describe_range(name, EditStepperParameters) == words
 
 
+@pytest.mark.parametrize(
+    ("name", "bad", "words"),
+    [
+        ("source", "xray", "one of phantom, hard, ct"),
+        ("source", "phantoms", "one of phantom, hard, ct"),
+        ("variant", "", "one of official, yi"),
+        ("films", "1", "a whole number, 2 <= films"),
+        ("cascade", "", "a non-empty text"),
+    ],
+)
+def test_a_choice_is_refused_with_what_there_is(name: str, bad: str, words: str) -> None:
+    message = (
+        f"parameter {name}={bad!r} of notebook 05_spine_landmarks cannot be used: expected {words} (default "
+    )
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        check_parameters("05_spine_landmarks", {name: bad})
+
+
+def test_a_path_may_be_empty() -> None:
+    assert check_parameters("05_spine_landmarks", {"image": "film.png"}).model_dump()["image"] == "film.png"
+    assert check_parameters("05_spine_landmarks", {}).model_dump()["image"] == ""
+
+
 def test_unknown_parameter_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError) as caught:
         check_parameters("00_tour", {"sparsty": 0.5})
