@@ -62,7 +62,7 @@ def draw_construction(
     panel.draw(_stroke(_joined([*extended, arc]), colour, 2.5, label))
     panel.draw(_stroke(_joined([_beyond(foot, meet) for foot in feet]), colour, 1.5, label, dash="dash"))
     place = "top right" if _opens_left(lines) else "top left"
-    end = extended[0][1].clip([0.02 * size[1], 0], [0.98 * size[1], size[0]])
+    end = extended[0][1].clip([0.02 * size[1], 0.035 * size[0]], [0.98 * size[1], size[0]])
     panel.draw(_text(end[None], [f"<b>{label}</b>"], place, text_colour))
 
 
@@ -129,8 +129,10 @@ def _draw_pair(
     lines = mid_lines(corners[list(pair)], 0.75)
     panel.draw(_stroke(lines, ANGLES[number], 2, label))
     own = [i for i, level in enumerate(pair) if level not in first]
-    places, texts = lines[[3 * i for i in own[:1]]], [label][: len(own)]
-    panel.draw(_text(places.reshape(-1, 2), texts, "top center", ON_DARK[number]))
+    places, texts = lines[[3 * i for i in own[:1]]].reshape(-1, 2), [label][: len(own)]
+    half = 1.1 * float(np.nanmean(widths(corners)))  # of the label, about
+    places[:, 0] = places[:, 0].clip(min=half)
+    panel.draw(_text(places, texts, "top center", ON_DARK[number]))
 
 
 def _draw_ends(panel: Panel, corners: Corners, angles: CobbAngles, side: int) -> None:
@@ -180,10 +182,12 @@ def draw_decision(panel: Panel, corners: Corners, angles: CobbAngles, size: tupl
     mean = points[[2 * angles.p + 1, 2 * angles.q + 1], 1].mean()
     left, right = mid_points(corners)
     if _opens_left([(left[k], right[k]) for k in angles.pairs[0]]):  # an1 is drawn there
-        edge, mark, anchor = 0.99 * width, "p, q ◂", "middle left"
+        edge, mark, side = 0.99 * width, "p, q ◂", "left"
     else:
-        edge, mark, anchor = 0.01 * width, "▸ p, q", "middle right"
-    panel.draw(_text(np.array([[edge, height / 2], [edge, mean]]), ["H/2", mark], anchor, WHITE))
+        edge, mark, side = 0.01 * width, "▸ p, q", "right"
+    order = ("bottom", "middle") if mean < height / 2 else ("top", "middle")  # they may lie close together
+    anchors = [f"{up} {side}" for up in order]
+    panel.draw(_text(np.array([[edge, height / 2], [edge, mean]]), ["H/2", mark], anchors, WHITE))
 
 
 def _beside(points: np.ndarray, chord: np.ndarray) -> np.ndarray:
@@ -204,7 +208,7 @@ def _stroke(points: np.ndarray, colour: str, width: float, name: str, **line: An
     return scatter(**xy(points), mode="lines", line=style, name=name, showlegend=False, hoverinfo="skip")
 
 
-def _text(points: np.ndarray, texts: list[str], position: str, colour: str) -> Trace:
+def _text(points: np.ndarray, texts: list[str], position: str | list[str], colour: str) -> Trace:
     font = {**ON_FILM, "color": colour, "size": 13}
     return scatter(
         **xy(points), mode="text", text=texts, textposition=position, textfont=font, showlegend=False, hoverinfo="skip"
