@@ -137,7 +137,7 @@ _DETECTORS = {
     "cascade, joint PCA of corners": ("ablations", "joint-corners"),
     **{f"cascade, {n} of 4 centre stages": ("ablations", f"centre-stages-{n}") for n in (1, 2, 3)},
     "**cascade**": ("cascade",),
-    "cascade, told where to start": ("oracles", "oracle-start"),
+    "*oracle:* cascade told where to start": ("oracles", "oracle-start"),
 }
 
 
@@ -179,7 +179,13 @@ def _spine_stages() -> str:
 def _spine_ct() -> str:
     record = _read("spine_quality")
     found = record["results"]["ct"]
-    names = ("heat maps", "direct regression", "ridge cascade", "**cascade**", "cascade, told where to start")
+    names = (
+        "heat maps",
+        "direct regression",
+        "ridge cascade",
+        "**cascade**",
+        "*oracle:* cascade told where to start",
+    )
     rows = []
     for name in names:
         one = _at(found, _DETECTORS[name])
