@@ -58,7 +58,7 @@ class SpineParameters(NotebookParameters):
     index: int = Field(7, ge=0, description="which radiograph of that source")
     image: str = Field("", description="path of a radiograph of your own; none if empty")
     variant: str = Field("official", pattern="^(official|yi)$", description="rules for the official angles")
-    mode: int = Field(2, ge=0, description="mode of the shape model that is shown")
+    mode: int = Field(3, ge=0, description="mode of the shape model that is shown")
     films: int = Field(12, ge=2, description="how many phantoms are predicted for the overview")
 
 
