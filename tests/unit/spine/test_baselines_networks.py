@@ -35,7 +35,7 @@ def heatmap(spines: Samples) -> HeatmapDetector:
 
 @pytest.fixture(scope="module")
 def direct(spines: Samples) -> DirectRegression:
-    return DirectRegression.fit(spines[:2], epochs=20, progress=False)
+    return DirectRegression.fit(spines[:2], epochs=60, progress=False)
 
 
 def perfect(samples: Samples, grid: tuple[int, int]) -> Maps:
