@@ -105,7 +105,7 @@ def spine_view(
     sheet = Sheet(_HEIGHT, title or prediction.stages[stage].name, _note(view, errors), t=64, l=8, b=56)
     film = sheet.panel((0, 0.40), (0, sheet.inner + 48), axes=radiograph_axes(size))
     draw_radiograph(film, image, display)
-    film.draw(_surface(size))
+    film.draw(_surface(size))  # first: a click counts for the last trace that it is as near to
     draw_trails(film, prediction, stage, visible="trails" in view.layers)
     flags = prediction.flags if last else ()
     draw_layers(film, shown, true, errors, flags, view.layers, others=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
+
+#: Seconds for which a page that was asked to show a widget may keep it waiting.
+_PATIENCE = 10.0
 
 
 class Explorer(ipywidgets.VBox):
@@ -22,10 +27,11 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, controls: Sequence[ipywidgets.Widget], **state: Any) -> None:
         self.message = ipywidgets.HTML()
         self.figure = go.FigureWidget()
+        self._asked, self._behind = -math.inf, False
         row = ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap", "align_items": "center"})
         super().__init__(children=[row, self.message, self.figure], **state)
         self.redraw()
-        self.figure.observe(self._fit, "_js2py_traceDeltas")
+        self.figure.observe(self._answered, "_js2py_traceDeltas")
 
     def snapshot(self) -> go.Figure:
         """The figure as it is now, static: for readers without a kernel, and for reports."""
@@ -36,19 +42,39 @@ class Explorer(ipywidgets.VBox):
         return self.snapshot()
 
     def redraw(self, *_: Any) -> None:
-        """Draw the state. A failure is shown above the figure, which then stays as it was."""
+        """Draw the state. A failure is shown above the figure, which then stays as it was.
+
+        A page that is just drawing the figure for the first time is left alone, since it would lose its clicks and its
+        width; it is drawn anew once it has answered.
+        """
+        if time.monotonic() - self._asked < _PATIENCE:
+            self._behind = True
+            return
         try:
             show(self.figure, self.drawing())
             self.message.value = ""
+            self.drawn()
         # Whatever goes wrong in a callback would be lost in the kernel's log; here the reader sees it.
         except Exception as error:
             self.report(error)
 
-    def _fit(self, change: Any) -> None:
-        """Fill the page's width once the page has answered: it draws the figure before it knows how wide it is."""
-        if change["new"] is not None:
-            self.figure.unobserve(self._fit, "_js2py_traceDeltas")
+    def drawn(self) -> None:
+        """Called when the live figure has been drawn."""
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        self._asked = time.monotonic()
+        return super()._repr_mimebundle_(**options)
+
+    def _answered(self, change: Any) -> None:
+        """The page has drawn the figure: let it fill the width, which it did not know before, and catch up."""
+        if change["new"] is None:
+            return
+        if self._asked > -math.inf:
             self.figure.layout.autosize = True
+        self._asked = -math.inf
+        if self._behind:
+            self._behind = False
+            self.redraw()
 
     def report(self, error: Exception) -> None:
         """Show above the figure what went wrong; the next drawing takes it away."""

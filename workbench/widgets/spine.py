@@ -180,9 +180,8 @@ class SpineExplorer(SpineState):
             return spine_modes(self.shape_model, self.mode, self.sigmas)
         return spine_projection(self.shape_model, self.result)
 
-    def redraw(self, *_: Any) -> None:
-        """Draw the state, and listen to clicks on it."""
-        super().redraw()
+    def drawn(self) -> None:
+        """Listen to clicks on what was drawn."""
         self._drawn_view = self.view
         self._listen()
 

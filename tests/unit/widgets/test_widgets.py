@@ -16,7 +16,7 @@ from workbench.editing import EditTrajectory
 from workbench.editing.masks import SoftMasks
 from workbench.errors import InvalidInputError
 from workbench.figures import edit_step, mask_comparison, mask_heatmap
-from workbench.widgets import EditStepper, MaskExplorer
+from workbench.widgets import EditStepper, MaskExplorer, _explorer
 from workbench.widgets._explorer import Explorer, show
 
 
@@ -184,6 +184,41 @@ def test_a_failure_in_a_callback_is_seen_and_goes_away(
     assert plain(explorer.figure) == before
     explorer.look_at(2)
     assert explorer.message.value == ""
+
+
+def answer(widget: Explorer) -> None:
+    """What a page sends when it has drawn the figure."""
+    widget.figure._js2py_traceDeltas = {"trace_deltas": [], "trace_edit_id": 0}
+
+
+def test_a_page_that_is_drawing_is_not_disturbed_and_catches_up(explorer: MaskExplorer) -> None:
+    before = plain(explorer.figure)
+    explorer._repr_mimebundle_()
+    explorer.look_at(1)
+    assert plain(explorer.figure) == before
+    assert not same(explorer.snapshot(), explorer.figure)
+    answer(explorer)
+    assert explorer.figure.layout.autosize is True
+    explorer.figure.layout.autosize = None
+    assert same(explorer.snapshot(), explorer.figure)
+    explorer.look_at(2)
+    assert same(explorer.snapshot(), explorer.figure)
+
+
+def test_a_page_that_never_answers_is_waited_for_in_vain_only_for_a_while(
+    explorer: MaskExplorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explorer._repr_mimebundle_()
+    monkeypatch.setattr(_explorer, "_PATIENCE", 0.0)
+    explorer.look_at(1)
+    assert same(explorer.snapshot(), explorer.figure)
+
+
+def test_the_width_stays_the_page_s(explorer: MaskExplorer) -> None:
+    explorer._repr_mimebundle_()
+    answer(explorer)
+    explorer.look_at(1)
+    assert explorer.figure.layout.autosize is True
 
 
 def test_showing_sends_only_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
