@@ -56,11 +56,6 @@ def trace(figure: go.Figure, name: str) -> go.Scatter:
     return one
 
 
-def picture(figure: go.Figure) -> Image.Image:
-    (one,) = figure.layout.images
-    return Image.open(io.BytesIO(base64.b64decode(one.source.split(",")[1])))
-
-
 def everything(film: Phantom, found: SpinePrediction) -> dict[str, Callable[[], go.Figure]]:
     """Every figure with a radiograph, by name of its function."""
     model = example.shape_model()
