@@ -137,6 +137,16 @@ def test_importing_the_package_is_quick_and_brings_no_library() -> None:
     assert python(code) == "True []"
 
 
+def test_figures_do_without_torch() -> None:
+    assert python("import sys, workbench.figures; print('torch' in sys.modules)") == "False"
+
+
+@pytest.mark.parametrize("name", workbench.spine.__all__)
+def test_every_public_name_of_the_spine_is_there(name: str) -> None:
+    assert getattr(workbench.spine, name) is getattr(workbench.spine, name)
+    assert name in dir(workbench.spine)
+
+
 @pytest.mark.parametrize("name", workbench.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     value = getattr(workbench, name)

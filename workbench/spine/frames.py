@@ -7,14 +7,15 @@ A frame is 704 pixels high and 384 wide; an image keeps its proportions and is p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
 
 from workbench.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Height and width of the frame in pixels.
 FRAME = (704, 384)
@@ -70,6 +71,9 @@ class Frame:
 
     def image(self, pixels: Float[np.ndarray, "height width"]) -> Float[Tensor, "704 384"]:
         """The image in the frame, scaled with anti-aliasing and padded with zeros."""
+        import torch  # here, so that metrics and figures can do without it
+        import torch.nn.functional as F
+
         if tuple(pixels.shape) != self.size:
             raise InvalidInputError(f"this frame is for images {self.size}, not {tuple(pixels.shape)}")
         values = torch.as_tensor(np.ascontiguousarray(pixels), dtype=torch.float32)[None, None]
