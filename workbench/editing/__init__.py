@@ -1,7 +1,8 @@
 """Learning where to edit: masks over hidden units, the hypernetwork that gives them, edits and their evaluation."""
 
+from workbench.editing.changes import AppendedUnits, Change, ChangeSequence, LowRankChange, WeightChange
 from workbench.editing.cutmix import CutMix, cutmix
-from workbench.editing.edit import AppliedEdit, Change, Edit, applied
+from workbench.editing.edit import AppliedEdit, Edit, applied
 from workbench.editing.editor import Editor, EditRequest, EditSettings
 from workbench.editing.hypernetwork import MaskHypernetwork, MaskNetwork
 from workbench.editing.masks import BinaryMask, SoftMasks
@@ -12,9 +13,11 @@ from workbench.editing.trajectory import EditTrajectory, StepEvaluation
 from workbench.editing.where import FullMask, GradientMask, LearnedMask, RandomMask, Where
 
 __all__ = [
+    "AppendedUnits",
     "AppliedEdit",
     "BinaryMask",
     "Change",
+    "ChangeSequence",
     "CutMix",
     "Edit",
     "EditRequest",
@@ -27,12 +30,14 @@ __all__ = [
     "FullMask",
     "GradientMask",
     "LearnedMask",
+    "LowRankChange",
     "MaskHypernetwork",
     "MaskNetwork",
     "MetaTrainingSettings",
     "RandomMask",
     "SoftMasks",
     "StepEvaluation",
+    "WeightChange",
     "Where",
     "applied",
     "cutmix",

@@ -1,4 +1,4 @@
-"""Edits as values: what changed, in whole rows and columns, and which model it belongs to.
+"""Edits as values: what changed, weight by weight, and which model it belongs to.
 
 An `Edit` never holds a model and never changes one by itself. Put it into a model for a while with `applied`, or
 for good with `Edit.apply_to`, whose handle takes it out again bit for bit.
@@ -11,48 +11,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from workbench.checkpoints import read_tensors
+from workbench.editing.changes import (
+    AppendedUnits,
+    Change,
+    WeightChange,
+    change_from,
+    followed_by,
+    header_of,
+    shared_units,
+)
 from workbench.errors import CheckpointError, InvalidInputError
 from workbench.files import atomic_path
 from workbench.models import fingerprint
 
-_FORMAT = "workbench-edit-1"
-
-
-@dataclass(frozen=True)
-class Change:
-    """What changed in one weight: whole rows (axis 0) or columns (axis 1).
-
-    Args:
-        axis: 0 for rows (fc1), 1 for columns (fc2).
-        index: Which rows or columns, increasing, (k,).
-        delta: What is added to them, (k, width).
-    """
-
-    axis: int
-    index: Int[Tensor, " k"]
-    delta: Float[Tensor, "k width"]
-
-    def added_to(self, weight: Tensor) -> Tensor:
-        """A new weight with the change put in."""
-        delta = self.delta.to(weight)
-        return weight.index_add(self.axis, self.index.to(weight.device), delta if self.axis == 0 else delta.T)
-
-    def norms(self) -> Float[Tensor, " k"]:
-        """Euclidean length of the change of each row or column."""
-        return self.delta.norm(dim=1)
+_FORMAT = "workbench-edit-2"
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of some rows and columns of a model's weights.
+    """A change of some of a model's weights.
 
     Args:
         base: Fingerprint of the model that the edit was made on.
@@ -67,22 +51,48 @@ class Edit:
     """
 
     base: str
-    changes: Mapping[str, Change]
+    changes: Mapping[str, WeightChange]
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
         """Number of scalars the edit holds."""
-        return sum(change.delta.numel() for change in self.changes.values())
+        return sum(change.parameters for change in self.changes.values())
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
-        """New weights by address, (out, in), for `SplitViT.tail`; the model is not touched."""
-        return {a: c.added_to(_weight(model, a).detach()) for a, c in self.changes.items()}
+        """New weights by address, (out, in), for `SplitViT.tail`; the model is not touched.
+
+        Where hidden units are appended there are new biases too, as ``"<address>.bias"``.
+        """
+        found = {a: c.added_to(_weight(model, a).detach()) for a, c in self.changes.items()}
+        for address, change in self.changes.items():
+            if isinstance(change, AppendedUnits) and change.bias is not None:
+                found[f"{address}.bias"] = change.added_to_bias(
+                    model.get_parameter(f"{address}.bias").detach()
+                )
+        return found
+
+    @property
+    def appends_units(self) -> bool:
+        """Whether the edited model has another shape than the architecture says."""
+        return any(isinstance(change, AppendedUnits) for change in self.changes.values())
+
+    @property
+    def first_block(self) -> int | None:
+        """The first block that changes, 0-based; None for an edit without changes."""
+        blocks = [int(address.split(".")[1]) for address in self.changes]
+        return min(blocks) if blocks else None
+
+    @property
+    def entry(self) -> Literal["attention", "mlp"]:
+        """What changes first in that block: a tail that starts there reproduces the edited model."""
+        first = f"blocks.{self.first_block}.attn."
+        return "attention" if any(address.startswith(first) for address in self.changes) else "mlp"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a changed row or column: ``address``, ``unit``, ``norm`` of the change."""
         parts = [
-            pd.DataFrame({"address": a, "unit": c.index.numpy(), "norm": c.norms().numpy()})
+            pd.DataFrame({"address": a, "unit": c.index.numpy(), "norm": c.norms().float().numpy()})
             for a, c in self.changes.items()
         ]
         return (
@@ -101,18 +111,17 @@ class Edit:
             raise CheckpointError(
                 f"edits of different models cannot be composed: {self.base[:12]}… and {other.base[:12]}…"
             )
-        addresses = sorted({*self.changes, *other.changes})
-        changes = {a: _sum([e.changes[a] for e in (self, other) if a in e.changes]) for a in addresses}
-        return Edit(self.base, changes, {"composed": [dict(self.info), dict(other.info)]})
+        changes = dict(self.changes)
+        for address, change in other.changes.items():
+            changes[address] = followed_by(changes[address], change) if address in changes else change
+        ordered = {a: changes[a] for a in sorted(changes)}
+        return Edit(self.base, ordered, {"composed": [dict(self.info), dict(other.info)]})
 
     def overlap(self, other: Edit) -> dict[str, list[int]]:
         """Rows and columns that both edits change, by address."""
-        shared = {}
-        for address in self.changes.keys() & other.changes.keys():
-            both = set(self.changes[address].index.tolist()) & set(other.changes[address].index.tolist())
-            if both:
-                shared[address] = sorted(both)
-        return shared
+        both = self.changes.keys() & other.changes.keys()
+        shared = {a: shared_units(self.changes[a], other.changes[a]) for a in sorted(both)}
+        return {a: units for a, units in shared.items() if units}
 
     def apply_to(self, model: nn.Module) -> AppliedEdit:
         """Change `model` in place; the handle returned takes the edit out again, bit for bit.
@@ -121,14 +130,16 @@ class Edit:
             CheckpointError: the edit was made on another model, or the model has been changed since.
         """
         self.check_model(model)
+        if self.appends_units:
+            raise InvalidInputError(
+                "this edit appends hidden units, so it does not fit into the model's weights; run it with "
+                "SplitViT(model, edit.first_block).tail(tokens, edit.weights(model))"
+            )
         edited = self.weights(model)  # all of them first: an edit that does not fit changes nothing
-        originals = {}
+        originals = {a: _kept(_weight(model, a).detach(), change) for a, change in self.changes.items()}
         with torch.no_grad():
-            for address, change in self.changes.items():
-                weight = _weight(model, address)
-                index = change.index.to(weight.device)
-                originals[address] = weight.index_select(change.axis, index).clone()
-                weight.copy_(edited[address])
+            for address in self.changes:
+                _weight(model, address).copy_(edited[address])
         return AppliedEdit(self, model, originals)
 
     def check_model(self, model: nn.Module) -> None:
@@ -148,7 +159,11 @@ class Edit:
         """
         from safetensors.torch import save_file
 
-        bad = [a for a, change in self.changes.items() if not torch.isfinite(change.delta).all()]
+        bad = [
+            a
+            for a, change in self.changes.items()
+            if not all(torch.isfinite(t).all() for t in change.tensors().values())
+        ]
         if bad:
             raise CheckpointError(
                 f"the edit holds values that are not finite in {', '.join(bad[:3])}: it is not saved; edit again with "
@@ -156,13 +171,11 @@ class Edit:
             )
         tensors: dict[str, Tensor] = {}
         for address, change in self.changes.items():
-            tensors[f"{address}.index"] = change.index.contiguous()
-            tensors[f"{address}.delta"] = change.delta.contiguous()
-        axes = {a: c.axis for a, c in self.changes.items()}
+            tensors |= {f"{address}|{name}": t.cpu().contiguous() for name, t in change.tensors().items()}
         header = {
             "format": _FORMAT,
             "base": self.base,
-            "axes": json.dumps(axes),
+            "changes": json.dumps({a: header_of(c) for a, c in self.changes.items()}),
             "info": json.dumps(dict(self.info), allow_nan=False),
         }
         with atomic_path(path) as temporary:
@@ -186,10 +199,12 @@ class Edit:
                 f"{path} is a safetensors file but not an edit (format {header.get('format')!r})"
             )
         try:
-            changes = {
-                a: Change(axis, tensors[f"{a}.index"], tensors[f"{a}.delta"])
-                for a, axis in json.loads(header["axes"]).items()
-            }
+            parts: dict[str, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                address, _, short = name.partition("|")
+                parts.setdefault(address, {})[short] = tensor
+            headers = json.loads(header["changes"])
+            changes = {a: change_from(described, parts.get(a, {})) for a, described in headers.items()}
             return cls(header["base"], changes, json.loads(header["info"]))
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"{path} is a damaged edit: {error} is missing or wrong in it") from error
@@ -204,11 +219,14 @@ class AppliedEdit:
     originals: Mapping[str, Tensor]
 
     def revert(self) -> None:
-        """Put the original rows and columns back, bit for bit."""
+        """Put the original weights back, bit for bit."""
         with torch.no_grad():
             for address, change in self.edit.changes.items():
-                weight = _weight(self.model, address)
-                weight.index_copy_(change.axis, change.index.to(weight.device), self.originals[address])
+                weight, original = _weight(self.model, address), self.originals[address]
+                if isinstance(change, Change):
+                    weight.index_copy_(change.axis, change.index.to(weight.device), original)
+                else:
+                    weight.copy_(original)
 
 
 @contextmanager
@@ -235,10 +253,8 @@ def _weight(model: nn.Module, address: str) -> Tensor:
         ) from None
 
 
-def _sum(changes: list[Change]) -> Change:
-    """Changes of one weight added up over the union of their rows or columns."""
-    index = torch.cat([c.index for c in changes]).unique()
-    delta = torch.zeros(len(index), changes[0].delta.shape[1], dtype=changes[0].delta.dtype)
-    for change in changes:
-        delta.index_add_(0, torch.searchsorted(index, change.index), change.delta)
-    return Change(changes[0].axis, index, delta)
+def _kept(weight: Tensor, change: WeightChange) -> Tensor:
+    """What must be remembered of a weight to take a change out of it: its rows or columns, or all of it."""
+    if isinstance(change, Change):
+        return weight.index_select(change.axis, change.index.to(weight.device)).clone()
+    return weight.clone()

@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.data.images import check_images
-from workbench.editing.edit import Change, Edit
+from workbench.editing.changes import Change, WeightChange
+from workbench.editing.edit import Edit
 from workbench.editing.hypernetwork import MaskHypernetwork
 from workbench.editing.masks import BinaryMask, TopK
 from workbench.editing.metrics import EvaluationSet
@@ -332,9 +333,9 @@ class _Rows:
             out[self.space.index(a), index] = (self.now[a] - self.start[a]).norm(dim=1)
         return out
 
-    def changes(self) -> dict[str, Change]:
+    def changes(self) -> dict[str, WeightChange]:
         """What differs from the start; units that never moved are left out."""
-        found = {}
+        found: dict[str, WeightChange] = {}
         for a, index in self.index.items():
             delta = self.now[a] - self.start[a]
             moved = (delta != 0).any(dim=1)

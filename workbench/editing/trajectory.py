@@ -42,43 +42,34 @@ class StepEvaluation:
         return np.flatnonzero((self.protected[step] != self.evaluated.before).numpy())
 
 
-@dataclass(frozen=True)
-class EditTrajectory:
-    """The course and the result of one edit.
+@dataclass(frozen=True, kw_only=True)
+class EditResult:
+    """The course and the result of one edit, by whatever editor.
 
-    Step 0 is the unedited model; step s is the state after s updates. There are `len(trajectory)` states.
+    Step 0 is the unedited model; step s is the state after s updates. There are `len(result)` states; an editor that
+    computes its change at once has two.
 
     Args:
         images: The failing images, (batch, 3, H, W), in [0, 1].
         targets: The classes wanted, (batch,).
         class_names: Names of the model's classes.
-        mask: Where the edit was allowed to change something.
         losses: Mean cross-entropy at each state, (states,).
         probabilities: Class probabilities at each state, averaged over the batch, (states, classes).
         predictions: Predicted class of each image at each state, (states, batch).
-        row_change: Length of the change of each unit's weights since step 0, (states, matrices, units); None where
-            it was not recorded.
         edit: What changed, at the last state.
-        succeeded: All images right and the loss at or below the stopping loss.
-        evaluation: SR, GR, LR and predictions at each state, where an evaluation set was given.
-        settings: Preset, optimiser and other settings, plain values.
-
-    Example:
-        >>> trajectory = editor.edit(EditRequest(image, target=3))
-        >>> trajectory.to_frame()[["step", "loss", "prediction"]]
+        succeeded: Whether the editor's own stopping test was met at the last state: all images right and, for
+            editors that optimise, the loss at or below the stopping loss.
+        settings: Editor, optimiser and other settings, plain values.
     """
 
     images: Float[Tensor, "batch 3 height width"]
     targets: Int[Tensor, " batch"]
     class_names: tuple[str, ...]
-    mask: BinaryMask
     losses: Float[Tensor, " states"]
     probabilities: Float[Tensor, "states classes"]
     predictions: Int[Tensor, "states batch"]
-    row_change: Float[Tensor, "states matrices units"] | None
     edit: Edit
     succeeded: bool
-    evaluation: StepEvaluation | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -88,6 +79,11 @@ class EditTrajectory:
     def steps(self) -> int:
         """Number of updates made."""
         return len(self) - 1
+
+    @property
+    def reliability(self) -> float:
+        """Share of the edited images that are predicted as wanted at the last state."""
+        return float((self.predictions[-1] == self.targets).double().mean())
 
     @property
     def target_name(self) -> str:
@@ -102,18 +98,50 @@ class EditTrajectory:
         """One sentence: whether the edit succeeded, in how many steps, at what loss.
 
         Example:
-            >>> trajectory.outcome()
+            >>> result.outcome()
             "edited 'bug' to 'mammal' in 4 steps (loss 0.007)"
         """
         before, loss = self.predicted_name(0), float(self.losses[-1])
         if self.succeeded:
             return f"edited {before!r} to {self.target_name!r} in {self.steps} steps (loss {loss:.3f})"
-        if self.mask.count == 0:
-            return f"not edited: the mask is empty, so nothing may change (loss {loss:.3f})"
         return (
             f"not edited within {self.steps} steps: predicted {self.predicted_name()!r}, wanted {self.target_name!r} "
-            f"(loss {loss:.3f}); allow more steps, a larger learning rate or a lower sparsity"
+            f"(loss {loss:.3f}); {self._advice}"
         )
+
+    @property
+    def _advice(self) -> str:
+        return "allow more steps or a larger learning rate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditTrajectory(EditResult):
+    """A masked edit: where it was allowed to change something, and how far each unit moved at each step.
+
+    Args:
+        mask: Where the edit was allowed to change something.
+        row_change: Length of the change of each unit's weights since step 0, (states, matrices, units); None where
+            it was not recorded.
+        evaluation: SR, GR, LR and predictions at each state, where an evaluation set was given.
+
+    Example:
+        >>> trajectory = editor.edit(EditRequest(image, target=3))
+        >>> trajectory.to_frame()[["step", "loss", "prediction"]]
+    """
+
+    mask: BinaryMask
+    row_change: Float[Tensor, "states matrices units"] | None
+    evaluation: StepEvaluation | None = None
+
+    def outcome(self) -> str:
+        """One sentence: whether the edit succeeded, in how many steps, at what loss."""
+        if not self.succeeded and self.mask.count == 0:
+            return f"not edited: the mask is empty, so nothing may change (loss {float(self.losses[-1]):.3f})"
+        return super().outcome()
+
+    @property
+    def _advice(self) -> str:
+        return "allow more steps, a larger learning rate or a lower sparsity"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a state: step, loss, prediction, probability of target, total change, SR, GR, LR."""

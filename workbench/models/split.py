@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from workbench.data.images import check_images
 from workbench.errors import InvalidInputError
@@ -22,10 +23,13 @@ from workbench.models.preprocessing import normalize
 
 Tokens = Float[Tensor, "batch tokens dim"]
 Logits = Float[Tensor, "batch classes"]
-#: Replacement weights by address: (out, in) for all images, or (batch, out, in), one an image.
+#: Replacement weights by address: (out, in) for all images. Feed-forward weights may be (batch, out, in), one an
+#: image, and have another number of hidden units, with biases as ``"<address>.bias"``.
 Weights = Mapping[str, Tensor]
 
 Entry = Literal["attention", "mlp"]
+
+_REPLACEABLE = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 
 
 class SplitViT:
@@ -79,12 +83,17 @@ class SplitViT:
             return self._enter(self._embed(images))
 
     def tail(self, tokens: Tokens, weights: Weights | None = None) -> Logits:
-        """Logits from the tail, with some of the blocks' feed-forward weights replaced.
+        """Logits from the tail, with some of the blocks' weights replaced.
 
         Args:
             tokens: What `prefix` returned.
-            weights: Replacements by address; (out, in), or (batch, out, in) for one weight an image.
+            weights: Replacements by address (``attn.qkv``, ``attn.proj``, ``mlp.fc1``, ``mlp.fc2`` of the tail's
+                blocks); (out, in), or for feed-forward weights (batch, out, in), one an image.
+
+        Raises:
+            InvalidInputError: a replacement at an address that this tail does not compute with.
         """
+        self._check_replaceable(weights or {})
         return self.model.forward_head(self.tail_tokens(tokens, weights))
 
     def tail_tokens(self, tokens: Tokens, weights: Weights | None = None) -> Float[Tensor, "batch kept dim"]:
@@ -94,16 +103,30 @@ class SplitViT:
         for i in range(self.first_block, last + 1):
             block = self.model.blocks[i]
             if i != self.first_block or self.entry == "attention":
-                cut = self.pooled_only and i == last
+                attention = _below(f"blocks.{i}.attn.", weights)
+                cut = self.pooled_only and i == last and not attention
                 tokens = (
                     _attend_pooled(block, tokens, self.model.num_prefix_tokens)
                     if cut
-                    else _attend(block, tokens)
+                    else _attend(block, tokens, attention)
                 )
-            tokens = _feed_forward(
-                block, tokens, weights.get(f"blocks.{i}.mlp.fc1"), weights.get(f"blocks.{i}.mlp.fc2")
-            )
+                if self.pooled_only and i == last:
+                    tokens = tokens[:, : self.model.num_prefix_tokens]
+            tokens = _feed_forward(block, tokens, _below(f"blocks.{i}.mlp.", weights))
         return self.model.norm(tokens)
+
+    def _check_replaceable(self, weights: Weights) -> None:
+        for address in weights:
+            block, _, rest = address.removeprefix("blocks.").partition(".")
+            known = block.isdecimal() and self.first_block <= int(block) < len(self.model.blocks)
+            if known and int(block) == self.first_block and self.entry == "mlp" and rest.startswith("attn."):
+                known = False
+            if not known or rest.removesuffix(".bias") not in _REPLACEABLE:
+                raise InvalidInputError(
+                    f"a weight at {address!r} cannot be replaced in a tail that starts at the "
+                    f"{'attention' if self.entry == 'attention' else 'feed-forward network'} of block "
+                    f"{self.first_block}; replaceable are blocks.N.{{{', '.join(_REPLACEABLE)}}} from there on"
+                )
 
     def class_token(self, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """The class token after the final norm, from the unedited tail and without gradient.
@@ -163,8 +186,18 @@ def _reads_prefix_tokens_only(model: Any) -> bool:
     return model.global_pool == "token" and getattr(model, "attn_pool", None) is None
 
 
-def _attend(block: Any, tokens: Tensor) -> Tensor:
-    return tokens + block.drop_path1(block.ls1(block.attn(block.norm1(tokens))))
+def _below(prefix: str, weights: Weights) -> dict[str, Tensor]:
+    return {a.removeprefix(prefix): w for a, w in weights.items() if a.startswith(prefix)}
+
+
+def _attend(block: Any, tokens: Tensor, weights: Weights | None = None) -> Tensor:
+    normed = block.norm1(tokens)
+    if weights:
+        named = {a if a.endswith(".bias") else f"{a}.weight": w for a, w in weights.items()}
+        mixed = functional_call(block.attn, named, (normed,))
+    else:
+        mixed = block.attn(normed)
+    return tokens + block.drop_path1(block.ls1(mixed))
 
 
 def _attend_pooled(block: Any, tokens: Tensor, keep: int) -> Tensor:
@@ -181,21 +214,20 @@ def _attend_pooled(block: Any, tokens: Tensor, keep: int) -> Tensor:
     return tokens[:, :keep] + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(mixed))))
 
 
-def _feed_forward(block: Any, tokens: Tensor, fc1: Tensor | None, fc2: Tensor | None) -> Tensor:
-    if fc1 is None and fc2 is None:
+def _feed_forward(block: Any, tokens: Tensor, weights: Weights) -> Tensor:
+    if not weights:
         return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
     mlp = block.mlp
-    hidden = mlp.drop1(mlp.act(_linear(mlp.fc1, block.norm2(tokens), fc1)))
-    out = mlp.drop2(_linear(mlp.fc2, mlp.norm(hidden), fc2))
+    hidden = mlp.drop1(mlp.act(_linear(mlp.fc1, "fc1", block.norm2(tokens), weights)))
+    out = mlp.drop2(_linear(mlp.fc2, "fc2", mlp.norm(hidden), weights))
     return tokens + block.drop_path2(block.ls2(out))
 
 
-def _linear(layer: nn.Linear, x: Tensor, weight: Tensor | None) -> Tensor:
+def _linear(layer: nn.Linear, name: str, x: Tensor, weights: Weights) -> Tensor:
     """A Linear layer, with its own weight, another one, or one an image."""
-    if weight is None:
-        return layer(x)
-    if weight.ndim == 2:
-        return F.linear(x, weight, layer.bias)
-    if layer.bias is None:
+    weight, bias = weights.get(name), weights.get(f"{name}.bias", layer.bias)
+    if weight is None or weight.ndim == 2:
+        return F.linear(x, layer.weight if weight is None else weight, bias)
+    if bias is None:
         return torch.bmm(x, weight.transpose(1, 2))
-    return torch.baddbmm(layer.bias, x, weight.transpose(1, 2))
+    return torch.baddbmm(bias, x, weight.transpose(1, 2))

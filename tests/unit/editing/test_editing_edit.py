@@ -20,6 +20,9 @@ from workbench.models import fingerprint, logits_of
 #: A fixture that is only read may serve all examples of a property.
 reads_fixtures = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 
+#: Header of a change of rows.
+ROWS = {"kind": "rows", "axis": 0}
+
 
 def random_edit(model: nn.Module, seed: int, share: float = 0.1, size: float = 0.3) -> Edit:
     """Random rows and columns of random matrices of blocks 1 to 3."""
@@ -263,8 +266,8 @@ def test_a_safetensors_file_that_is_no_edit(tmp_path: Path) -> None:
 )
 def test_an_edit_file_with_a_broken_header(tmp_path: Path, header: dict[str, str]) -> None:
     path = tmp_path / "broken.safetensors"
-    tensors = {"blocks.1.mlp.fc1.index": torch.tensor([1]), "blocks.1.mlp.fc1.delta": torch.ones(1, 48)}
-    save_file(tensors, path, metadata={"format": "workbench-edit-1", **header})
+    tensors = {"blocks.1.mlp.fc1|index": torch.tensor([1]), "blocks.1.mlp.fc1|delta": torch.ones(1, 48)}
+    save_file(tensors, path, metadata={"format": "workbench-edit-2", **header})
     with pytest.raises(CheckpointError, match=r"broken\.safetensors is a damaged edit"):
         Edit.load(path)
 
@@ -278,7 +281,7 @@ def test_values_that_are_not_finite(vit: nn.Module, tmp_path: Path) -> None:
     ):
         edit.save(path)
     assert not path.exists()
-    save_file({"blocks.1.mlp.fc1.delta": change.delta}, path, metadata={"format": "workbench-edit-1"})
+    save_file({"blocks.1.mlp.fc1.delta": change.delta}, path, metadata={"format": "workbench-edit-2"})
     with pytest.raises(
         CheckpointError, match=r"holds values that are not finite in blocks\.1\.mlp\.fc1\.delta"
     ):
