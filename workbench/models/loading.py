@@ -6,7 +6,7 @@ Weights are never random by accident: a model whose weights are missing is an er
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,10 +116,14 @@ def check_vit(model: nn.Module) -> VisionTransformer:
     return model
 
 
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of a model's state: names, shapes, dtypes and every byte, as 64 hexadecimal digits."""
+def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
+    """SHA-256 of a model's state: names, shapes, dtypes and every byte, as 64 hexadecimal digits.
+
+    A state dict has the fingerprint of the model that it is the state of.
+    """
+    state = model.state_dict() if isinstance(model, nn.Module) else model
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(state.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
