@@ -60,7 +60,7 @@ class SplitViT:
             raise InvalidInputError(
                 f"first_block {first_block} is outside 0..{depth - 1} (the model has {depth} blocks)"
             )
-        if pooled_only and not _reads_prefix_tokens_only(model):
+        if pooled_only and not reads_prefix_tokens_only(model):
             raise InvalidInputError(
                 f"pooled_only needs a head that reads the class token; this model pools {model.global_pool!r}: "
                 "leave pooled_only=False"
@@ -182,7 +182,8 @@ def _nearest(side: int, patch: int) -> int:
     return max(1, round(side / patch)) * patch
 
 
-def _reads_prefix_tokens_only(model: Any) -> bool:
+def reads_prefix_tokens_only(model: Any) -> bool:
+    """Whether the head of a ViT looks at the class token alone, so that `SplitViT` may be `pooled_only`."""
     return model.global_pool == "token" and getattr(model, "attn_pool", None) is None
 
 
