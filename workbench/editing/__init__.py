@@ -5,6 +5,7 @@ from workbench.editing.cutmix import CutMix, cutmix
 from workbench.editing.edit import AppliedEdit, Edit, applied
 from workbench.editing.editor import Editor, EditRequest, EditSettings
 from workbench.editing.hypernetwork import MaskHypernetwork, MaskNetwork
+from workbench.editing.judging import Judge
 from workbench.editing.masks import BinaryMask, SoftMasks
 from workbench.editing.meta_training import MetaTrainingSettings, train_hypernetwork
 from workbench.editing.metrics import EditScores, EvaluationSet, generalization, locality, reliability
@@ -29,6 +30,7 @@ __all__ = [
     "EvaluationSet",
     "FullMask",
     "GradientMask",
+    "Judge",
     "LearnedMask",
     "LowRankChange",
     "MaskHypernetwork",

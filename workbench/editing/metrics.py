@@ -16,7 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from workbench.errors import InvalidInputError
-from workbench.models import SplitViT
+from workbench.models import SplitViT, TokenStore
 from workbench.models.split import Tokens, Weights
 
 Variant = Literal["clean", "published"]
@@ -75,6 +75,33 @@ def locality(before: Int[Tensor, " n"], after: Int[Tensor, " n"]) -> float | Non
     return float((before == after).double().mean()) if len(before) else None
 
 
+def edit_scores(
+    group: Int[Tensor, " n"],
+    targets: Int[Tensor, " n"],
+    edited: int | None,
+    before: Int[Tensor, " m"],
+    after: Int[Tensor, " m"],
+    sr: float,
+) -> EditScores:
+    """The three quantities of one edit from predictions.
+
+    Args:
+        group: Predictions on the group's failures after the edit.
+        targets: Their right classes.
+        edited: Position of the edited image in the group; None where it is not among them.
+        before: The unedited model's predictions on the protected images.
+        after: Those after the edit.
+        sr: Whether the edited image itself is right.
+    """
+    right = group == targets
+    return EditScores(
+        sr=sr,
+        gr=_mean(right) if edited is None else generalization(right, edited),
+        gr_published=None if edited is None else generalization(right, edited, "published"),
+        lr=locality(before, after),
+    )
+
+
 @dataclass(frozen=True)
 class EvaluationSet:
     """What an edit is judged on: its group of failures and the protected images, as prefix tokens.
@@ -83,14 +110,14 @@ class EvaluationSet:
         group: Tokens of the group's failures at the tail's entry, the edited image among them.
         targets: Their right classes.
         edited: Position of the edited image in the group; None where it is not among them.
-        protected: Tokens of the images whose predictions should stay.
+        protected: Tokens of the images whose predictions should stay; a store of them need not be in memory.
         before: The unedited model's predictions on them.
     """
 
     group: Tokens
     targets: Int[Tensor, " n"]
     edited: int | None
-    protected: Tokens
+    protected: Tokens | TokenStore
     before: Int[Tensor, " m"]
 
     @classmethod
@@ -137,22 +164,17 @@ class EvaluationSet:
 
     def scores(self, group: Tensor, protected: Tensor, sr: float) -> EditScores:
         """The three quantities from predictions after an edit; `sr` comes from the edited image itself."""
-        right = group == self.targets
-        known = self.edited is not None
-        return EditScores(
-            sr=sr,
-            gr=generalization(right, self.edited) if self.edited is not None else _mean(right),
-            gr_published=generalization(right, self.edited or 0, "published") if known else None,
-            lr=locality(self.before, protected),
-        )
+        return edit_scores(group, self.targets, self.edited, self.before, protected, sr)
 
 
 def predictions(
-    split: SplitViT, tokens: Tokens, weights: Weights | None = None, batch_size: int = 64
+    split: SplitViT, tokens: Tokens | TokenStore, weights: Weights | None = None, batch_size: int = 64
 ) -> Int[Tensor, " batch"]:
-    """Most likely classes from prefix tokens, without gradient."""
+    """Most likely classes from prefix tokens, without gradient, `batch_size` images at a time."""
+    device = next(split.model.parameters()).device
+    chunks = (tokens if isinstance(tokens, TokenStore) else TokenStore(tokens)).chunks(batch_size)
     with torch.no_grad():
-        parts = [split.tail(chunk, weights).argmax(dim=1) for chunk in tokens.split(batch_size) if len(chunk)]
+        parts = [split.tail(chunk.to(device), weights).argmax(dim=1).cpu() for chunk in chunks]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
 
 
