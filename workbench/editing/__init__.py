@@ -10,7 +10,7 @@ from workbench.editing.masks import BinaryMask, SoftMasks
 from workbench.editing.meta_training import MetaTrainingSettings, train_hypernetwork
 from workbench.editing.metrics import EditScores, EvaluationSet, generalization, locality, reliability
 from workbench.editing.space import EditSpace
-from workbench.editing.trajectory import EditTrajectory, StepEvaluation
+from workbench.editing.trajectory import EditResult, EditTrajectory, StepEvaluation
 from workbench.editing.where import FullMask, GradientMask, LearnedMask, RandomMask, Where
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "CutMix",
     "Edit",
     "EditRequest",
+    "EditResult",
     "EditScores",
     "EditSettings",
     "EditSpace",

@@ -113,6 +113,18 @@ class EditResult:
     def _advice(self) -> str:
         return "allow more steps or a larger learning rate"
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row a state: step, loss, prediction and probability of the target (of the first image)."""
+        target = int(self.targets[0])
+        return pd.DataFrame(
+            {
+                "step": range(len(self)),
+                "loss": self.losses.numpy(),
+                "prediction": [self.predicted_name(s) for s in range(len(self))],
+                "target_probability": self.probabilities[:, target].numpy(),
+            }
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditTrajectory(EditResult):
@@ -145,15 +157,7 @@ class EditTrajectory(EditResult):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a state: step, loss, prediction, probability of target, total change, SR, GR, LR."""
-        target = int(self.targets[0])
-        frame = pd.DataFrame(
-            {
-                "step": range(len(self)),
-                "loss": self.losses.numpy(),
-                "prediction": [self.predicted_name(s) for s in range(len(self))],
-                "target_probability": self.probabilities[:, target].numpy(),
-            }
-        )
+        frame = super().to_frame()
         if self.row_change is not None:
             frame["change"] = self.row_change.flatten(1).norm(dim=1).numpy()
         if self.evaluation is not None:

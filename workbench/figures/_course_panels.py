@@ -13,7 +13,7 @@ from workbench.figures._theme import BLUE, FAINT, GREEN, GREY, PINK, RED, RIGHT,
 from workbench.figures._unit_map import what_a_bit_owns
 
 if TYPE_CHECKING:
-    from workbench.editing import EditTrajectory
+    from workbench.editing import EditResult, EditTrajectory
 
 #: Fractions in a course: name, column of `EditTrajectory.to_frame`, colour, dash, marker.
 _FRACTIONS = (
@@ -39,7 +39,7 @@ PROBABILITY_AXES = Axes(
 )
 
 
-def check_step(trajectory: EditTrajectory, step: int) -> int:
+def check_step(trajectory: EditResult, step: int) -> int:
     """The step as 0, 1, …; −1 is the last. Raises `InvalidInputError` outside the trajectory."""
     last = len(trajectory) - 1
     if not -len(trajectory) <= step <= last:
@@ -54,7 +54,7 @@ def recorded(trajectory: EditTrajectory) -> np.ndarray:
     return trajectory.row_change.numpy()
 
 
-def draw_loss(panel: Panel, trajectory: EditTrajectory, step: int | None) -> None:
+def draw_loss(panel: Panel, trajectory: EditResult, step: int | None) -> None:
     """Loss at each step, the loss at which the edit stops, and the marked step."""
     steps, losses = np.arange(len(trajectory)), trajectory.losses.numpy().clip(1e-6)
     trace = go.Scatter(
@@ -81,7 +81,7 @@ def draw_loss(panel: Panel, trajectory: EditTrajectory, step: int | None) -> Non
     _mark(panel, trajectory, step, None if step is None else losses[step])
 
 
-def draw_fractions(panel: Panel, trajectory: EditTrajectory, step: int | None) -> None:
+def draw_fractions(panel: Panel, trajectory: EditResult, step: int | None) -> None:
     """Target probability, SR, GR and LR at each step."""
     frame = trajectory.to_frame()
     for name, column, colour, dash, symbol in _FRACTIONS:
@@ -100,7 +100,7 @@ def draw_fractions(panel: Panel, trajectory: EditTrajectory, step: int | None) -
     _mark(panel, trajectory, step, None)
 
 
-def draw_probabilities(panel: Panel, trajectory: EditTrajectory, step: int, top: int) -> None:
+def draw_probabilities(panel: Panel, trajectory: EditResult, step: int, top: int) -> None:
     """Bars of the likeliest classes at a step, hollow marks where they were at step 0."""
     values = trajectory.probabilities.numpy()
     target, first = int(trajectory.targets[0]), int(trajectory.predictions[0, 0])
@@ -169,12 +169,12 @@ def draw_change_strips(panel: Panel, trajectory: EditTrajectory, step: int) -> N
         panel.text(f"{total:.3f}", 1, name, xref=f"{panel.x} domain", xanchor="left", xshift=6)
 
 
-def _mode(trajectory: EditTrajectory) -> str:
+def _mode(trajectory: EditResult) -> str:
     """A mark a step where there is room for it."""
     return "lines+markers" if len(trajectory) <= _MARKED else "lines"
 
 
-def _mark(panel: Panel, trajectory: EditTrajectory, step: int | None, loss: float | None) -> None:
+def _mark(panel: Panel, trajectory: EditResult, step: int | None, loss: float | None) -> None:
     """A vertical line at the marked step, and a larger dot on the loss."""
     if step is None:
         return

@@ -22,10 +22,10 @@ from workbench.figures._sheet import Sheet
 from workbench.figures._unit_map import add_unit_maps, map_height
 
 if TYPE_CHECKING:
-    from workbench.editing import EditTrajectory
+    from workbench.editing import EditResult, EditTrajectory
 
 
-def edit_course(trajectory: EditTrajectory, step: int | None = None, title: str = "") -> go.Figure:
+def edit_course(trajectory: EditResult, step: int | None = None, title: str = "") -> go.Figure:
     """Loss at each step, and beside it the target's probability and SR, GR and LR where they were measured.
 
     Args:
@@ -40,9 +40,7 @@ def edit_course(trajectory: EditTrajectory, step: int | None = None, title: str 
     return sheet.build(legend={"x": 0.54, "y": 1, "yanchor": "bottom"})
 
 
-def class_probabilities(
-    trajectory: EditTrajectory, step: int = -1, top: int = 6, title: str = ""
-) -> go.Figure:
+def class_probabilities(trajectory: EditResult, step: int = -1, top: int = 6, title: str = "") -> go.Figure:
     """Probability of the likeliest classes at a step; hollow marks show the unedited model.
 
     The classes are those with the highest probability at any step, so they stay in place from step to step.
