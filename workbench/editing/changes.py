@@ -236,6 +236,12 @@ class ChangeSequence:
         return {f"{i}.{name}": t for i, part in enumerate(self.parts) for name, t in part.tensors().items()}
 
 
+def appended_in(change: WeightChange) -> tuple[AppendedUnits, ...]:
+    """The hidden units that a change appends, alone or among others; none for most changes."""
+    parts = change.parts if isinstance(change, ChangeSequence) else (change,)
+    return tuple(part for part in parts if isinstance(part, AppendedUnits))
+
+
 def header_of(change: WeightChange) -> dict[str, Any]:
     """What a file must say of a change beside its tensors."""
     if isinstance(change, Change):

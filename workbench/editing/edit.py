@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from workbench.checkpoints import read_tensors
 from workbench.editing.changes import (
-    AppendedUnits,
     Change,
     WeightChange,
+    appended_in,
     change_from,
     followed_by,
     header_of,
@@ -66,16 +66,16 @@ class Edit:
         """
         found = {a: c.added_to(_weight(model, a).detach()) for a, c in self.changes.items()}
         for address, change in self.changes.items():
-            if isinstance(change, AppendedUnits) and change.bias is not None:
-                found[f"{address}.bias"] = change.added_to_bias(
-                    model.get_parameter(f"{address}.bias").detach()
-                )
+            for units in appended_in(change):
+                if units.bias is not None:
+                    bias = model.get_parameter(f"{address}.bias").detach()
+                    found[f"{address}.bias"] = units.added_to_bias(bias)
         return found
 
     @property
     def appends_units(self) -> bool:
         """Whether the edited model has another shape than the architecture says."""
-        return any(isinstance(change, AppendedUnits) for change in self.changes.values())
+        return any(appended_in(change) for change in self.changes.values())
 
     @property
     def first_block(self) -> int | None:

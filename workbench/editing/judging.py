@@ -20,6 +20,7 @@ from workbench.editing.edit import Edit
 from workbench.editing.metrics import EditScores, edit_scores, predictions
 from workbench.errors import CheckpointError, InvalidInputError
 from workbench.models import PrefixCache, SplitViT, check_vit, fingerprint
+from workbench.models.split import reads_prefix_tokens_only
 
 #: An edit, or several that are put in one after the other. The first was made on the judged model, a later one on
 #: it as well or on the model with all earlier ones in it.
@@ -54,7 +55,7 @@ class Judge:
         self.base = fingerprint(model)
         self.protected, self.batch_size = protected, batch_size
         self.cache = PrefixCache() if cache is None else cache
-        self._pooled_only = _class_token_alone_is_read(model)
+        self._pooled_only = reads_prefix_tokens_only(model)
         self._before: Tensor | None = None
 
     @property
@@ -165,12 +166,3 @@ class _Tail:
 
     split: SplitViT
     weights: Mapping[str, Tensor]
-
-
-def _class_token_alone_is_read(model: nn.Module) -> bool:
-    """Whether the last block need only be computed for the class token."""
-    try:
-        SplitViT(model, 0, pooled_only=True)
-    except InvalidInputError:
-        return False
-    return True
