@@ -103,6 +103,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"no file at {path}; give the path of a .safetensors file") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
+    return check_finite(path, tensors)
+
+
+def check_finite(path: str | Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file; raise `CheckpointError` where some are not finite, with their names."""
     bad = [
         name
         for name, value in tensors.items()

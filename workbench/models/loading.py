@@ -1,4 +1,4 @@
-"""Models by name: the workbench's own, and every timm vision transformer.
+"""Models by name or file: the workbench's own, every timm vision transformer, and weights on disk.
 
 Weights are never random by accident: a model whose weights are missing is an error that says what to type.
 """
@@ -9,25 +9,26 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from workbench._compat import ensure_torchvision_imports
+from workbench.checkpoints import Card, load_checkpoint, read_card, read_tensors
 from workbench.data.cache import cache_dir
 from workbench.data.fetch import locate
 from workbench.errors import CheckpointError, InvalidInputError, MissingDataError, UnknownNameError
 from workbench.files import atomic_path, sha256_of
+from workbench.models.architectures import check_architecture, is_vision_transformer
+from workbench.models.augreg import load_augreg
+from workbench.models.state_dicts import SUFFIXES, load_state_dict_file
 
 ensure_torchvision_imports()
 
 import timm  # noqa: E402
 from timm.layers import Mlp  # noqa: E402
 from timm.models.vision_transformer import Attention, Block, VisionTransformer  # noqa: E402
-
-if TYPE_CHECKING:
-    from workbench.checkpoints import Card
 
 _ARCHITECTURE = "vit_small_patch14_dinov2.lvd142m"
 _BACKBONE_ENTRY = "vit-s14-focus"
@@ -55,12 +56,17 @@ def model_card(name: str) -> ModelCard:
     raise UnknownNameError("model", name, [card.name for card in _MODELS])
 
 
-def load_model(name: str) -> VisionTransformer:
+def load_model(name: str | Path, architecture: str | None = None) -> VisionTransformer:
     """A trained vision transformer in evaluation mode, its parameters frozen.
 
     Args:
-        name: One of `list_models()`, or a timm name (``"vit_base_patch16_224.augreg_in21k_ft_in1k"``), whose
-            weights timm fetches from its hub.
+        name: One of `list_models()`; or a timm name (``"vit_base_patch16_224.augreg_in21k_ft_in1k"``), whose
+            weights timm fetches from its hub; or a file: an AugReg ``.npz``, the state dict of a timm ViT
+            (``.safetensors``, ``.pth``, ``.pt``, ``.bin``), or a classifier trained by `workbench train classifier`.
+        architecture: For a file: timm's name of its architecture, with a tag where the preprocessing of certain
+            weights is meant. An ``.npz`` says itself what it is, and so does a state dict with `model_header`.
+            The shapes of a plain or DINOv2 ViT of size tiny to large do too; such a file is taken for the weights
+            that timm has under that name.
 
     Returns:
         A timm `VisionTransformer`. Its ``pretrained_cfg`` holds the input size, mean, standard deviation and, for
@@ -69,16 +75,26 @@ def load_model(name: str) -> VisionTransformer:
     Raises:
         UnknownNameError: no such model; the message names the nearest.
         MissingDataError: the weights are not here and cannot be fetched; the message says what to type.
+        CheckpointError: a file that is damaged, not finite, or whose tensors are not those of the architecture.
+        InvalidInputError: a file of another kind, or one that does not say its architecture.
 
     Example:
         >>> model = load_model("emoji_vit_s14")
         >>> len(model.blocks), model.num_prefix_tokens
         (12, 1)
+        >>> load_model("weights/mine.pth", architecture="vit_small_patch16_224")
     """
+    if _is_file(name):
+        return _frozen(_from_file(Path(name), architecture))
+    name = str(name)
+    if architecture is not None:
+        raise InvalidInputError(
+            f"architecture={architecture!r} belongs to a file of weights; {name!r} is a name, which says it already"
+        )
     own = {card.name: card for card in _MODELS}
     if name in own:
         return _frozen(own[name].build())
-    if not _is_vision_transformer(name):
+    if not is_vision_transformer(name):
         near = [*own, *timm.list_models("vit_*", pretrained=True)]
         raise UnknownNameError("model", name, near, hint="`workbench models` lists them")
     try:
@@ -142,8 +158,6 @@ def build_backbone(num_classes: int = 0) -> VisionTransformer:
 
 
 def _build_emoji_classifier() -> VisionTransformer:
-    from workbench.checkpoints import load_checkpoint
-
     tensors, card = load_checkpoint("classifier", "emoji_vit_s14")
     return classifier_from(tensors, card)
 
@@ -187,11 +201,37 @@ def _converted_path(source: Path) -> Path:
     return cache_dir() / "converted" / f"{_BACKBONE_ENTRY}-{sha256_of(source)[:12]}.safetensors"
 
 
-def _is_vision_transformer(name: str) -> bool:
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture) or (tag and not timm.models.is_model_pretrained(name)):
-        return False
-    return timm.models.model_entrypoint(architecture).__module__ == VisionTransformer.__module__
+def _is_file(name: str | Path) -> bool:
+    path = Path(name)
+    return isinstance(name, Path) or len(path.parts) > 1 or path.suffix.lower() in (".npz", *SUFFIXES)
+
+
+def _from_file(path: Path, architecture: str | None) -> VisionTransformer:
+    if architecture is not None:
+        check_architecture(architecture)
+    suffix = path.suffix.lower()
+    if suffix not in (".npz", *SUFFIXES):
+        raise InvalidInputError(
+            f"{path} is no file that a model can be loaded from; expected {', '.join(('.npz', *SUFFIXES))}"
+        )
+    if suffix == ".npz":
+        return load_augreg(path, architecture)
+    card = _card_beside(path) if suffix == ".safetensors" and architecture is None else None
+    if card is not None and card.kind != "classifier":
+        raise CheckpointError(f"{path} holds a {card.kind}, not a model")
+    return (
+        load_state_dict_file(path, architecture)
+        if card is None
+        else classifier_from(read_tensors(path), card)
+    )
+
+
+def _card_beside(path: Path) -> Card | None:
+    """The card of a checkpoint of our own; None where the file has none, or another JSON lies beside it."""
+    try:
+        return read_card(path.with_suffix(".json"))
+    except CheckpointError:
+        return None
 
 
 def _configure(model: Any, **changes: Any) -> None:
