@@ -1,6 +1,7 @@
 """Learning where to edit: masks over hidden units, the hypernetwork that gives them, edits and their evaluation."""
 
 from workbench.editing.changes import AppendedUnits, Change, ChangeSequence, LowRankChange, WeightChange
+from workbench.editing.conflicts import ConflictMatrix, compose_all, conflict_matrix
 from workbench.editing.cutmix import CutMix, cutmix
 from workbench.editing.edit import AppliedEdit, Edit, applied
 from workbench.editing.editor import Editor, EditRequest, EditSettings
@@ -9,7 +10,11 @@ from workbench.editing.judging import Judge
 from workbench.editing.masks import BinaryMask, SoftMasks
 from workbench.editing.meta_training import MetaTrainingSettings, train_hypernetwork
 from workbench.editing.metrics import EditScores, EvaluationSet, generalization, locality, reliability
+from workbench.editing.pareto import front_area, front_areas, hypervolume, pareto_front, sweep_means
+from workbench.editing.sequences import SequenceStep, edit_in_sequence, mask_of, on_edited_model
 from workbench.editing.space import EditSpace
+from workbench.editing.stopping import LocalityStop
+from workbench.editing.sweeps import measure_edit, measure_sweeps
 from workbench.editing.trajectory import EditResult, EditTrajectory, StepEvaluation
 from workbench.editing.where import FullMask, GradientMask, LearnedMask, RandomMask, Where
 
@@ -19,6 +24,7 @@ __all__ = [
     "BinaryMask",
     "Change",
     "ChangeSequence",
+    "ConflictMatrix",
     "CutMix",
     "Edit",
     "EditRequest",
@@ -33,19 +39,33 @@ __all__ = [
     "GradientMask",
     "Judge",
     "LearnedMask",
+    "LocalityStop",
     "LowRankChange",
     "MaskHypernetwork",
     "MaskNetwork",
     "MetaTrainingSettings",
     "RandomMask",
+    "SequenceStep",
     "SoftMasks",
     "StepEvaluation",
     "WeightChange",
     "Where",
     "applied",
+    "compose_all",
+    "conflict_matrix",
     "cutmix",
+    "edit_in_sequence",
+    "front_area",
+    "front_areas",
     "generalization",
+    "hypervolume",
     "locality",
+    "mask_of",
+    "measure_edit",
+    "measure_sweeps",
+    "on_edited_model",
+    "pareto_front",
     "reliability",
+    "sweep_means",
     "train_hypernetwork",
 ]
