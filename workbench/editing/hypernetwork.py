@@ -6,6 +6,7 @@ one linear head per token gives the matrix's units. Source: specification, secti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from torch import Tensor, nn
 from workbench._compat import ensure_torchvision_imports
 from workbench.checkpoints import Card, load_checkpoint
 from workbench.editing.masks import SoftMasks
-from workbench.editing.space import EditSpace
+from workbench.editing.published import HEADS, PublishedHypernetwork
+from workbench.editing.space import DEFAULT_BLOCKS, EditSpace
 from workbench.errors import CheckpointError, InvalidInputError
 from workbench.models import SplitViT, fingerprint
+from workbench.models.state_dicts import TORCH_SUFFIXES
 
 ensure_torchvision_imports()
 
@@ -76,6 +79,8 @@ class MaskHypernetwork:
         space: The editable matrices, in head order.
         base: Fingerprint of the model it was trained on; None lets it speak about any model of that shape.
         card: How it was trained, where known.
+        learn_masks: What a file of the published code holds under that name, (matrices, units): nothing reads it, it
+            is kept for `save_published`.
 
     Example:
         >>> model = load_model("emoji_vit_s14")
@@ -85,19 +90,30 @@ class MaskHypernetwork:
     """
 
     def __init__(
-        self, network: MaskNetwork, space: EditSpace, base: str | None = None, card: Card | None = None
+        self,
+        network: MaskNetwork,
+        space: EditSpace,
+        base: str | None = None,
+        card: Card | None = None,
+        learn_masks: Float[Tensor, "matrices units"] | None = None,
     ) -> None:
         self.network = network.eval()
-        self.space, self.base, self.card = space, base, card
+        self.space, self.base, self.card, self.learn_masks = space, base, card, learn_masks
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> MaskHypernetwork:
-        """A shipped hypernetwork by name, or one trained by `workbench train hypernetwork` by path.
+        """A shipped hypernetwork by name, or one from a file.
+
+        Args:
+            name_or_path: Name; or file of `workbench train hypernetwork` (``.safetensors``, with its card), or of the
+                published code (``7000.pth``; see `load_published` for one of other blocks than 7, 8, 9).
 
         Raises:
             UnknownNameError: no shipped one of that name.
             CheckpointError: the file is damaged or of another kind.
         """
+        if Path(name_or_path).suffix.lower() in TORCH_SUFFIXES:
+            return cls.load_published(name_or_path)
         tensors, card = load_checkpoint("hypernetwork", name_or_path)
         try:
             space = EditSpace(tuple(card.extra["blocks"]), card.extra["units"], card.extra["width"])
@@ -112,6 +128,57 @@ class MaskHypernetwork:
                 f"hypernetwork {name_or_path} does not fit its own card: {error}"
             ) from error
         return cls(network, space, base, card)
+
+    @classmethod
+    def load_published(
+        cls, path: str | Path, blocks: Iterable[int] = DEFAULT_BLOCKS, base: str | None = None
+    ) -> MaskHypernetwork:
+        """A hypernetwork that the published code has saved, or `save_published`: a state dict of `torch.save`.
+
+        Args:
+            path: The file; depth, width and number of units are read off its tensors.
+            blocks: Blocks that it was trained to edit, 0-based; the file does not say.
+            base: Fingerprint of the model it was trained on, where known; the file does not say that either.
+
+        Raises:
+            CheckpointError: the file is damaged, or its tensors are not those of a hypernetwork.
+            InvalidInputError: another number of blocks than it has masks for, or a width that its six heads do not
+                divide.
+
+        Example:
+            >>> model = load_model("vit_base_patch16_224.augreg_in21k_ft_in1k")
+            >>> MaskHypernetwork.load_published("7000.pth")(model, image).values.shape
+            torch.Size([1, 6, 3072])
+        """
+        found, chosen = PublishedHypernetwork.read(path), tuple(sorted(set(blocks)))
+        if 2 * len(chosen) != found.matrices:
+            raise InvalidInputError(
+                f"{path} has masks for {found.matrices} matrices, two a block, but blocks {chosen} are "
+                f"{len(chosen)}; name as many as it was trained for: load_published(path, blocks=(…))"
+            )
+        space = EditSpace(chosen, found.units, found.width)
+        network = MaskNetwork(space, found.depth, HEADS)
+        network.load_state_dict(found.state, strict=True)
+        return cls(network, space, base, learn_masks=found.learn_masks)
+
+    def save_published(self, path: str | Path) -> Path:
+        """Write a file that the published code loads, strictly and bit for bit, and return its path.
+
+        ``learn_masks`` is what `load_published` found, or zeros. Blocks, base and card have no place in it.
+
+        Raises:
+            InvalidInputError: not six attention heads, which that code takes for granted, or another suffix than
+                ``.pth``, ``.pt``, ``.bin``.
+        """
+        if self.network.num_heads != HEADS:
+            raise InvalidInputError(
+                f"this hypernetwork has {self.network.num_heads} attention heads; the published code takes every file "
+                f"for one of {HEADS}, so it would compute something else"
+            )
+        (matrices, units), width = self.space.shape, self.space.width
+        state = self.network.state_dict()
+        content = PublishedHypernetwork(state, self.network.depth, width, units, matrices, self.learn_masks)
+        return content.write(path)
 
     def __call__(
         self, model: nn.Module, images: Float[Tensor, "... 3 height width"], split: SplitViT | None = None
@@ -137,9 +204,17 @@ class MaskHypernetwork:
             return SoftMasks(self.network(features), self.space)
 
     def check_model(self, model: nn.Module) -> None:
-        """Raise `CheckpointError` unless `model` is the one this hypernetwork was trained on."""
+        """Raise `CheckpointError` unless `model` is the one this hypernetwork was trained on.
+
+        Where it is not known which one that was, the model must at least have blocks of the same size.
+        """
         if self.base is not None:
             self.check_base(fingerprint(model))
+        elif (found := EditSpace.of(model, self.space.blocks)) != self.space:
+            raise CheckpointError(
+                f"this hypernetwork is for a model of width {self.space.width} with {self.space.units} hidden units, "
+                f"the model given has {found.width} and {found.units}; load the model it was trained on"
+            )
 
     def check_base(self, found: str) -> None:
         """Raise `CheckpointError` unless `found` is the fingerprint of the model it was trained on."""

@@ -31,10 +31,11 @@ ensure_torchvision_imports()
 
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
-_TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+#: Suffixes of what `torch.save` writes.
+TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 
 #: Suffixes of files that hold state dicts.
-SUFFIXES = (".safetensors", *_TORCH_SUFFIXES)
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 
 #: Entries of `pretrained_cfg` that a file's header keeps.
 _KEPT = ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "label_names")
@@ -101,7 +102,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(
-            f"no file at {path}; give the path of a state dict ({', '.join(_TORCH_SUFFIXES)})"
+            f"no file at {path}; give the path of a state dict ({', '.join(TORCH_SUFFIXES)})"
         ) from None
     except UnpicklingError:  # its own text recommends to run whatever the file holds
         raise CheckpointError(
