@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 SOURCES := workbench benchmarks tests notebooks
-EXTRAS := dev,npm,dicom
+EXTRAS := dev,npm,dicom,lora
 
 # Two test processes with one thread each beat one process with two threads.
 WORKERS ?= 2

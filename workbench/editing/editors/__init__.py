@@ -12,11 +12,13 @@ from typing import Any
 
 from torch import nn
 
-from workbench.editing.editors import masked
+from workbench.editing.editors import fine_tuning, lora, masked
 from workbench.editing.editors._base import EditMethod, EditorEntry
 from workbench.errors import UnknownNameError
 
-EDITORS: Mapping[str, EditorEntry] = {entry.name: entry for entry in (*masked.ENTRIES,)}
+_MODULES = (masked, fine_tuning, lora)
+
+EDITORS: Mapping[str, EditorEntry] = {entry.name: entry for module in _MODULES for entry in module.ENTRIES}
 
 __all__ = ["EDITORS", "EditMethod", "EditorEntry", "editor_entry", "make_editor"]
 

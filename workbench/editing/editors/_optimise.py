@@ -50,10 +50,10 @@ class Course:
 
     def note(self, logits: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
         """Note a state by the logits of the images; gives its mean cross-entropy, with its graph."""
-        loss = F.cross_entropy(logits, self.targets)
+        loss = F.cross_entropy(logits, self.targets.to(logits.device))
         self._losses.append(float(loss.detach()))
-        self._probabilities.append(logits.detach().softmax(1).mean(0))
-        self._predictions.append(logits.detach().argmax(1))
+        self._probabilities.append(logits.detach().softmax(1).mean(0).cpu())
+        self._predictions.append(logits.detach().argmax(1).cpu())
         return loss
 
     @property
