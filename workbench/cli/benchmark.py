@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Measure what was trained, into one JSON file and one table.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `spine` a command of its own while the group has no other."""
-
-
 @app.command()
 def spine(
     out_file: Annotated[Path, typer.Option("--out", "-o", help="JSON file; predictions are kept beside it.")],
@@ -63,6 +58,91 @@ def spine(
     write_json(out_file, {**_facts(model, flip), **report})
     _print(report)
     out.print(f"wrote {out_file}", soft_wrap=True)
+
+
+@app.command()
+def editing(
+    data: Annotated[Path, typer.Option(help="Folder of the images, laid out as --groups says.")],
+    out_file: Annotated[
+        Path, typer.Option("--out", "-o", help="JSON file; a CSV and the rows go beside it.")
+    ],
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--groups",
+            help="natural: <true>_<wrong>/*; pug: PUG ImageNet by light; folders: <class>/*, as of ImageNet.",
+        ),
+    ] = "natural",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="GROUP", help="Only this group; may be repeated.")
+    ] = None,
+    min_group: Annotated[int, typer.Option(min=1, help="Leave out groups with fewer failures.")] = 1,
+    sensitive: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Images that edits should leave alone, or class folders to choose them from; may be repeated. "
+            "Default: Sensitive-Images in --data.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A name, see `workbench models`, or a file: .npz, .safetensors, .pth.")
+    ] = "vit_base_patch16_224.augreg_in21k_ft_in1k",
+    architecture: Annotated[
+        str | None, typer.Option(help="timm's name of a file's architecture, where the file does not say it.")
+    ] = None,
+    editor: Annotated[str, typer.Option(help="Any editor of the registry.")] = "learned-mask",
+    hypernetwork: Annotated[
+        str | None,
+        typer.Option(help="For learned-mask: a name, .safetensors, or .pth of the published code."),
+    ] = None,
+    density: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of hidden units that may change; may be repeated. Default: 0.75 0.5 0.25 0.1 0.05."
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting of the editor; may be repeated."),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="corrected or published")] = "corrected",
+    preprocess: Annotated[
+        str, typer.Option(help="repo, as the published code, or timm, as the model")
+    ] = "repo",
+    limit: Annotated[int | None, typer.Option(min=1, help="Edits of a group at most; default: all.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the JSON file if it is there.")] = False,
+) -> None:
+    """The published evaluation of editing on images on disk; run again with the same file to resume."""
+    from workbench.cli import _editing_benchmark as measure
+    from workbench.files import write_json, write_text
+
+    if out_file.exists() and not force:
+        raise InvalidInputError(f"{out_file} exists; give another name with -o, or --force to replace it")
+    choice = measure.Choice(
+        data=data,
+        layout=layout,
+        groups=tuple(only or ()),
+        min_group=min_group,
+        sensitive=tuple(sensitive or ()),
+        model=model,
+        architecture=architecture,
+        editor=editor,
+        hypernetwork=hypernetwork,
+        densities=tuple(density or ()),
+        settings=tuple(setting or ()),
+        preset=preset,
+        preprocess=preprocess,
+        limit=limit,
+    )
+    report, result = measure.measure(choice, out_file.with_name(f"{out_file.stem}-edits.jsonl"))
+    write_json(out_file, report)
+    write_text(out_file.with_suffix(".csv"), measure.frame(result).to_csv(index=False))
+    out.print(measure.table(result))
+    out.print(
+        f"{len(result.edits)} edits in {len(result.groups)} groups; {len(report['left_out'])} groups left out"
+    )
+    out.print(f"wrote {out_file} and {out_file.with_suffix('.csv')}", soft_wrap=True)
 
 
 def _facts(model: SpineCascade, flip: bool) -> dict[str, Any]:

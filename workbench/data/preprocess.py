@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,14 +79,22 @@ def from_timm(model: nn.Module | Mapping[str, Any]) -> Preprocess:
 def preset(name: str, model: nn.Module | Mapping[str, Any] | None = None) -> Preprocess:
     """The preprocessing called ``"repo"`` or, for a model, ``"timm"``.
 
+    For a model that takes images of another size than 224, ``"repo"`` scales and cuts in the same proportion.
+
     Raises:
         UnknownNameError: another name.
         InvalidInputError: ``"timm"`` without a model, or with one whose configuration cannot be used.
     """
     if name == "repo":
-        return REPO
+        return REPO if model is None else _repo_of_side(model)
     if name != "timm":
         raise UnknownNameError("preprocessing", name, ("repo", "timm"))
     if model is None:
         raise InvalidInputError("the preprocessing 'timm' is a model's own: pass the model too")
     return from_timm(model)
+
+
+def _repo_of_side(model: nn.Module | Mapping[str, Any]) -> Preprocess:
+    config = model if isinstance(model, Mapping) else getattr(model, "pretrained_cfg", None) or {}
+    side = int(config.get("input_size", (3, REPO.crop, REPO.crop))[-1])
+    return replace(REPO, resize=round(side * REPO.resize / REPO.crop), crop=side)

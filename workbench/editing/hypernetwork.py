@@ -6,6 +6,7 @@ one linear head per token gives the matrix's units. Source: specification, secti
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -223,6 +224,11 @@ class MaskHypernetwork:
                 f"this hypernetwork was trained on a model with fingerprint {self.base[:12]}…, the model given has "
                 f"{found[:12]}…; load the model it belongs to, or train one: workbench train hypernetwork --model NAME"
             )
+
+    def digest(self) -> str:
+        """What its masks depend on, weights and space, as 64 hexadecimal digits."""
+        weights = fingerprint(self.network)
+        return hashlib.sha256(f"{weights} {self.space} {self.network.num_heads}".encode()).hexdigest()
 
     def extra(self) -> dict[str, Any]:
         """What a card must say so that `load` can rebuild this hypernetwork."""
