@@ -11,11 +11,11 @@ from workbench.cli._app import app
 
 app.add_typer(data.app, name="data")
 app.add_typer(notebooks.app, name="notebooks")
+app.add_typer(edit.app, name="edit")
 app.add_typer(train.app, name="train")
 app.add_typer(spine.app, name="spine")
 app.add_typer(benchmark.app, name="benchmark")
 app.command()(models.models)
 app.command()(notebooks.demo)
-app.command()(edit.edit)
 
 __all__ = ["app"]

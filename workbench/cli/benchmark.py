@@ -65,7 +65,7 @@ def editing(
     data: Annotated[Path, typer.Option(help="Folder of the images, laid out as --groups says.")],
     out_file: Annotated[
         Path, typer.Option("--out", "-o", help="JSON file; a CSV and the rows go beside it.")
-    ],
+    ] = Path("editing.json"),
     layout: Annotated[
         str,
         typer.Option(

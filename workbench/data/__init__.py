@@ -28,6 +28,7 @@ _MODULES = (
     "images",
     "landmark_checks",
     "landmark_files",
+    "own_images",
     "phantom",
     "preprocess",
     "pug",

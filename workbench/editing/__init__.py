@@ -5,14 +5,18 @@ from workbench.editing.conflicts import ConflictMatrix, compose_all, conflict_ma
 from workbench.editing.cutmix import CutMix, cutmix
 from workbench.editing.edit import AppliedEdit, Edit, applied
 from workbench.editing.editor import Editor, EditRequest, EditSettings
+from workbench.editing.editors.choice import EditorChoice, choose_editor
 from workbench.editing.hypernetwork import MaskHypernetwork, MaskNetwork
 from workbench.editing.judging import Judge
 from workbench.editing.masks import BinaryMask, SoftMasks
 from workbench.editing.meta_training import MetaTrainingSettings, train_hypernetwork
 from workbench.editing.metrics import EditScores, EvaluationSet, generalization, locality, reliability
+from workbench.editing.orders import order_effect, overlap_table
 from workbench.editing.pareto import front_area, front_areas, hypervolume, pareto_front, sweep_means
+from workbench.editing.report import EditReport, change_table
 from workbench.editing.sequences import SequenceStep, edit_in_sequence, mask_of, on_edited_model
 from workbench.editing.space import EditSpace
+from workbench.editing.state_files import originals_path, restore, timm_call, write_edited
 from workbench.editing.stopping import LocalityStop
 from workbench.editing.sweeps import measure_edit, measure_sweeps
 from workbench.editing.trajectory import EditResult, EditTrajectory, StepEvaluation
@@ -27,6 +31,7 @@ __all__ = [
     "ConflictMatrix",
     "CutMix",
     "Edit",
+    "EditReport",
     "EditRequest",
     "EditResult",
     "EditScores",
@@ -34,6 +39,7 @@ __all__ = [
     "EditSpace",
     "EditTrajectory",
     "Editor",
+    "EditorChoice",
     "EvaluationSet",
     "FullMask",
     "GradientMask",
@@ -51,6 +57,8 @@ __all__ = [
     "WeightChange",
     "Where",
     "applied",
+    "change_table",
+    "choose_editor",
     "compose_all",
     "conflict_matrix",
     "cutmix",
@@ -64,8 +72,14 @@ __all__ = [
     "measure_edit",
     "measure_sweeps",
     "on_edited_model",
+    "order_effect",
+    "originals_path",
+    "overlap_table",
     "pareto_front",
     "reliability",
+    "restore",
     "sweep_means",
+    "timm_call",
     "train_hypernetwork",
+    "write_edited",
 ]

@@ -9,10 +9,12 @@ Example:
     >>> wb.figures.mask_heatmap(masks.binarize(sparsity=0.9))
 """
 
+from workbench.figures._pictures import png_uri
 from workbench.figures._radiograph import Display
 from workbench.figures._spine_layers import LAYERS as SPINE_LAYERS
 from workbench.figures.course import class_probabilities, edit_course, weight_change
 from workbench.figures.dashboard import edit_step, neighbours
+from workbench.figures.edit_outcome import change_lengths, judged_images
 from workbench.figures.images import cutmix_pairs, image_grid
 from workbench.figures.masks import density_per_matrix, mask_comparison, mask_heatmap, nested_masks
 from workbench.figures.overlap import MaskOverlap, iou_matrix, mask_overlap
@@ -33,6 +35,7 @@ __all__ = [
     "MaskOverlap",
     "View",
     "accuracy_by_style",
+    "change_lengths",
     "class_probabilities",
     "cutmix_pairs",
     "density_per_matrix",
@@ -41,11 +44,13 @@ __all__ = [
     "failure_group_sizes",
     "image_grid",
     "iou_matrix",
+    "judged_images",
     "mask_comparison",
     "mask_heatmap",
     "mask_overlap",
     "neighbours",
     "nested_masks",
+    "png_uri",
     "spine_agreement",
     "spine_angle_table",
     "spine_clinical",

@@ -1,4 +1,4 @@
-"""Running notebooks: their parameters, the headless runner, headline numbers and the gallery.
+"""Running notebooks (parameters, the headless runner, headline numbers, the gallery), and the page of an edit.
 
 Inside a notebook only `headline` is needed, so the runner and the exporter load on first use.
 """
@@ -11,17 +11,27 @@ from typing import TYPE_CHECKING, Any
 from workbench.runs.headline import headline
 
 if TYPE_CHECKING:
+    from workbench.runs.edit_page import write_edit_page
     from workbench.runs.gallery import write_gallery
     from workbench.runs.notebooks import NotebookRun, list_notebooks, run_notebook
     from workbench.runs.parameters import check_parameters
 
-__all__ = ["NotebookRun", "check_parameters", "headline", "list_notebooks", "run_notebook", "write_gallery"]
+__all__ = [
+    "NotebookRun",
+    "check_parameters",
+    "headline",
+    "list_notebooks",
+    "run_notebook",
+    "write_edit_page",
+    "write_gallery",
+]
 
 _HOME_OF = {
     "NotebookRun": "notebooks",
     "check_parameters": "parameters",
     "list_notebooks": "notebooks",
     "run_notebook": "notebooks",
+    "write_edit_page": "edit_page",
     "write_gallery": "gallery",
 }
 

@@ -69,7 +69,7 @@ def write_gallery(runs: Sequence[NotebookRun], folder: str | Path, title: str = 
     text = page.render(
         title=title,
         made=f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}",
-        versions=_versions(),
+        versions=versions_line(),
         entries=entries,
         css=page_part("gallery.css"),
         has_figures=has_figures,
@@ -105,7 +105,8 @@ def _markdown(text: str) -> Markup:
     return Markup(render(text))
 
 
-def _versions() -> str:
+def versions_line() -> str:
+    """What made a page: packages, Python, system and number of CPU cores, in one line."""
     parts = [f"{name} {found}" for name in _REPORTED_PACKAGES if (found := _version(name))]
     parts.append(f"Python {platform.python_version()}")
     return " · ".join([*parts, f"{platform.system()} {platform.machine()}", f"{os.cpu_count()} CPU cores"])
