@@ -6,6 +6,7 @@ protected images. Source: where-to-edit specification, sections 1.1, 1.2 and 5.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,7 +21,6 @@ from workbench.data.disk_groups import DiskGroup
 from workbench.data.imagenet import ImageList
 from workbench.editing.editor import EditRequest
 from workbench.editing.editors import EditMethod, editor_entry, make_editor
-from workbench.editing.hypernetwork import MaskHypernetwork
 from workbench.editing.judging import Judge
 from workbench.editing.metrics import generalization
 from workbench.editing.row_log import RowLog, row_key
@@ -259,15 +259,23 @@ def variants_of(
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
-    """Settings as JSON gives them back; a hypernetwork by a digest of its weights."""
-    return {
-        name: value.digest()
-        if isinstance(value, MaskHypernetwork)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for name, value in settings.items()
-    }
+    """Settings as JSON gives them back: lists for tuples, digests for networks and images."""
+    return {name: _plain_value(name, value) for name, value in settings.items()}
+
+
+def _plain_value(name: str, value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return hashlib.sha256(value.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    if hasattr(value, "digest"):
+        return value.digest()
+    if isinstance(value, tuple | list):
+        return [_plain_value(name, one) for one in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise InvalidInputError(
+        f"the setting {name} is a {type(value).__name__}, by which a measured row cannot be found again; give numbers, "
+        "text, a tensor, or something with a method digest()"
+    )
 
 
 def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
