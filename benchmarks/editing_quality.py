@@ -100,10 +100,7 @@ class Bench:
 
     def __init__(self, model: str, hypernetwork: str, rates: list[float], seed: int) -> None:
         self.model, self.seed = load_model(model), seed
-        self.editors = {
-            rate: Editor(self.model, settings=EditSettings(learning_rate=rate), pooled_only=True)
-            for rate in rates
-        }
+        self.editors = {rate: Editor(self.model, settings=EditSettings(learning_rate=rate)) for rate in rates}
         self.hypernetwork = MaskHypernetwork.load(hypernetwork)
         self.groups: list[FailureGroup] = failure_groups(self.model)
         self.protected: SensitiveSet = sensitive_set(self.model)
@@ -136,9 +133,7 @@ class Bench:
         self, trial: Trial, group: FailureGroup, position: int, judged: EvaluationSet, number: int
     ) -> dict[str, Any]:
         settings = EditSettings(learning_rate=trial.rate)
-        editor = Editor(
-            self.model, trial.where(self.hypernetwork, self.seed + number), settings, pooled_only=True
-        )
+        editor = Editor(self.model, trial.where(self.hypernetwork, self.seed + number), settings)
         failure = group.failures[position]
         course = editor.edit(EditRequest(failure.image, failure.true), record=False)
         right = float(course.predictions[-1, 0] == failure.true)

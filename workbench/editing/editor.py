@@ -1,7 +1,7 @@
 """Edit a model so that it gets one image (or a few) right, changing only what a mask lets through.
 
-Source: specification, section 4. The update is RMSprop on the selected rows and columns alone: outside them nothing
-is computed, so nothing can change.
+Source: specification, section 4. Gradients and RMSprop's state exist for the selected rows and columns alone: outside
+them nothing is computed, so nothing can change.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.data.images import check_images
-from workbench.editing.changes import Change, WeightChange
 from workbench.editing.edit import Edit
 from workbench.editing.hypernetwork import MaskHypernetwork
+from workbench.editing.masked_tail import MaskedTail
 from workbench.editing.masks import BinaryMask, TopK
 from workbench.editing.metrics import EvaluationSet
 from workbench.editing.space import DEFAULT_BLOCKS, EditSpace
@@ -28,7 +28,9 @@ from workbench.editing.trajectory import EditTrajectory, StepEvaluation
 from workbench.editing.where import FullMask, LearnedMask, Where
 from workbench.errors import InvalidInputError, UnknownNameError
 from workbench.models import SplitViT, fingerprint
+from workbench.models.partial_weight import PartialWeight
 from workbench.models.preprocessing import class_count, class_names
+from workbench.models.split import Tokens, reads_prefix_tokens_only
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,17 @@ class EditSettings:
         """How a learned mask is binarised under this preset."""
         return "published" if self.preset == "published" else "exact"
 
+    @property
+    def exact(self) -> bool:
+        """Whether this preset keeps to the order of the published computation (see `Editor`)."""
+        return self.preset == "published"
+
     @classmethod
     def from_preset(cls, name: str, **changes: Any) -> EditSettings:
         """``"corrected"`` or ``"published"``, with changes.
 
-        The optimiser is the same; the two differ in how a learned mask is binarised, which `Editor.learned` heeds.
+        The optimiser is the same. The two differ in how a learned mask is binarised, which `Editor.learned` heeds, and
+        in whether `Editor` may compute equal up to rounding instead of exactly.
         """
         if name not in EDIT_PRESETS:
             raise UnknownNameError("preset", name, EDIT_PRESETS)
@@ -126,7 +134,16 @@ class Editor:
         model: A timm vision transformer with a head, in evaluation mode.
         where: Chooses the mask: `LearnedMask`, `RandomMask`, `GradientMask`, `FullMask`, or a `BinaryMask`.
         settings: See `EditSettings`.
-        pooled_only: Compute only what the class token needs in the last block (see `SplitViT`).
+        exact: True computes every layer as the full model does, so that the logits of each step agree with the edited
+            model's bit for bit. False is faster and equal up to rounding (about 1e-6): it leaves out what cannot
+            change in the first edited block and what the class token does not need in the last. None: as the
+            preset says, exact for ``"published"``.
+        prefix_dtype: Run the blocks before the edited ones in `torch.bfloat16`, say, on an accelerator; not with
+            `exact` (see `SplitViT`). Edited weights are always kept in the model's own precision.
+
+    Raises:
+        InvalidInputError: a model without a classification head, or with blocks that cannot be edited; a mask or a
+            hypernetwork of another space; `exact` together with a prefix of another precision.
 
     Example:
         >>> hypernetwork = MaskHypernetwork.load("emoji_vit_s14")
@@ -141,13 +158,21 @@ class Editor:
         model: nn.Module,
         where: Where | BinaryMask | None = None,
         settings: EditSettings | None = None,
-        pooled_only: bool = False,
+        exact: bool | None = None,
+        prefix_dtype: torch.dtype | None = None,
     ) -> None:
         self.settings = settings or EditSettings()
+        self.exact = self.settings.exact if exact is None else exact
+        if self.exact and prefix_dtype is not None:
+            raise InvalidInputError(
+                f"prefix_dtype={prefix_dtype} rounds what an exact edit computes in full precision; pass exact=False "
+                "as well, or leave prefix_dtype out"
+            )
         self.space = EditSpace.of(model, self.settings.blocks)
         if class_count(model) < 2:
             raise InvalidInputError("the model has no classification head, so there is no prediction to edit")
-        self.split = SplitViT(model, self.space.blocks[0], pooled_only=pooled_only)
+        pooled_only = not self.exact and reads_prefix_tokens_only(model)
+        self.split = SplitViT(model, self.space.blocks[0], pooled_only=pooled_only, prefix_dtype=prefix_dtype)
         self.base = fingerprint(model)
         self.where: Where | BinaryMask = self._checked(where if where is not None else FullMask())
 
@@ -204,9 +229,9 @@ class Editor:
             The trajectory; `succeeded` says whether it worked. An edit that does not work is a result, no error.
         """
         images, targets = request.batch(class_count(self.split.model))
-        tokens = self.split.prefix(images)
-        mask = self._mask(tokens, targets)
-        course = _Course(self, tokens, targets, mask, evaluate, record)
+        tokens, wanted = self.split.prefix(images), targets.to(self.split.device)
+        mask = self._mask(tokens, wanted)
+        course = _Course(self, tokens, wanted, mask, evaluate, record)
         succeeded = course.run()
         info: dict[str, Any] = {
             "targets": targets.tolist(),
@@ -226,16 +251,18 @@ class Editor:
             probabilities=torch.stack(course.probabilities),
             predictions=torch.stack(course.predictions),
             row_change=torch.stack(course.row_changes) if record else None,
-            edit=Edit(self.base, course.rows.changes(), info),
+            edit=Edit(self.base, course.tail.changes(), info),
             succeeded=succeeded,
             evaluation=course.evaluation(),
             settings=info["settings"],
         )
 
     def _mask(self, tokens: Tensor, targets: Tensor) -> BinaryMask:
-        if isinstance(self.where, BinaryMask):
-            return self.where
-        return self.where.choose(self.split, self.space, tokens, targets)
+        where = self.where
+        mask = (
+            where if isinstance(where, BinaryMask) else where.choose(self.split, self.space, tokens, targets)
+        )
+        return replace(mask, bits=mask.bits.cpu())
 
 
 class _Course:
@@ -244,15 +271,16 @@ class _Course:
     def __init__(
         self,
         editor: Editor,
-        tokens: Tensor,
+        tokens: Tokens,
         targets: Tensor,
         mask: BinaryMask,
         evaluate: EvaluationSet | None,
         record: bool,
     ) -> None:
         self.split, self.settings = editor.split, editor.settings
-        self.tokens, self.targets, self.evaluate, self.record = tokens, targets, evaluate, record
-        self.rows = _Rows(editor.space, editor.space.weights(self.split.model), mask, editor.settings)
+        self.targets, self.evaluate, self.record = targets, evaluate, record
+        self.tail = MaskedTail(editor.split, tokens, mask, editor.exact)
+        self.optimiser = _RMSprop(list(self.tail.parts.values()), editor.settings)
         self.losses: list[float] = []
         self.probabilities: list[Tensor] = []
         self.predictions: list[Tensor] = []
@@ -263,82 +291,54 @@ class _Course:
     def run(self) -> bool:
         """The test comes before each update, so that the last update is followed by a test as well."""
         for step in range(self.settings.max_steps + 1):
-            weights = self.rows.leaves()
-            logits = self.split.tail(self.tokens, weights)
+            logits = self.tail.logits()
             loss = F.cross_entropy(logits, self.targets)
-            self._note(logits.detach(), float(loss.detach()), weights)
+            self._note(logits.detach(), float(loss.detach()))
             right = bool((logits.argmax(1) == self.targets).all())
             if right and self.losses[-1] <= self.settings.stop_loss:
                 return True
-            if step == self.settings.max_steps or not weights:
+            if step == self.settings.max_steps or not self.tail.parts:
                 break
-            gradients = torch.autograd.grad(loss, list(weights.values()))
-            self.rows.step(dict(zip(weights, gradients, strict=True)))
+            self.optimiser.step(loss)
         return False
 
-    def _note(self, logits: Tensor, loss: float, weights: Mapping[str, Tensor]) -> None:
+    def _note(self, logits: Tensor, loss: float) -> None:
         self.losses.append(loss)
-        self.probabilities.append(logits.softmax(1).mean(0))
-        self.predictions.append(logits.argmax(1))
+        self.probabilities.append(logits.softmax(1).mean(0).cpu())
+        self.predictions.append(logits.argmax(1).cpu())
         if self.record:
-            self.row_changes.append(self.rows.norms())
+            self.row_changes.append(self.tail.norms())
         if self.evaluate is not None:
-            group, protected = self.evaluate.predict(self.split, {a: w.detach() for a, w in weights.items()})
+            group, protected = self.evaluate.predict(self.split, self.tail.weights())
             self.group.append(group)
             self.protected.append(protected)
 
     def evaluation(self) -> StepEvaluation | None:
         if self.evaluate is None:
             return None
+        right = [float((found == self.targets.cpu()).double().mean()) for found in self.predictions]
         scores = tuple(
-            self.evaluate.scores(group, protected, float((found == self.targets).double().mean()))
-            for group, protected, found in zip(self.group, self.protected, self.predictions, strict=True)
+            self.evaluate.scores(group, protected, sr)
+            for group, protected, sr in zip(self.group, self.protected, right, strict=True)
         )
         return StepEvaluation(torch.stack(self.group), torch.stack(self.protected), self.evaluate, scores)
 
 
-class _Rows:
-    """The selected rows and columns: their weights now, and RMSprop's state for them alone."""
+class _RMSprop:
+    """RMSprop of the trained parts, computed as `torch.optim.RMSprop` does.
 
-    def __init__(
-        self, space: EditSpace, base: Mapping[str, Tensor], mask: BinaryMask, settings: EditSettings
-    ) -> None:
-        self.space, self.settings = space, settings
-        self.index = {a: rows for a in space.addresses if len(rows := mask.rows(a))}
-        self.weights = {a: base[a].detach().clone() for a in self.index}
-        self.start = {a: self._select(base[a].detach(), a) for a in self.index}
-        self.now = {a: rows.clone() for a, rows in self.start.items()}
-        self.square = {a: torch.zeros_like(rows) for a, rows in self.start.items()}
+    That class imports torch's compiler, which takes longer than an edit and holds more memory than its state.
+    """
 
-    def _select(self, weight: Tensor, address: str) -> Tensor:
-        """Selected rows, or columns as rows: (k, width)."""
-        rows = weight.index_select(self.space.axis(address), self.index[address])
-        return rows if self.space.axis(address) == 0 else rows.T.contiguous()
+    def __init__(self, parts: Sequence[PartialWeight], settings: EditSettings) -> None:
+        self.parts, self.settings = parts, settings
+        self.squares = [torch.zeros_like(part.trained) for part in parts]
 
-    def leaves(self) -> dict[str, Tensor]:
-        return {a: w.detach().requires_grad_(True) for a, w in self.weights.items()}
-
-    def step(self, gradients: Mapping[str, Tensor]) -> None:
+    def step(self, loss: Tensor) -> None:
         s = self.settings
-        for a, gradient in gradients.items():
-            g = self._select(gradient, a)
-            self.square[a].mul_(s.alpha).addcmul_(g, g, value=1 - s.alpha)
-            self.now[a].addcdiv_(g, self.square[a].sqrt().add_(s.eps), value=-s.learning_rate)
-            axis = self.space.axis(a)
-            self.weights[a].index_copy_(axis, self.index[a], self.now[a] if axis == 0 else self.now[a].T)
-
-    def norms(self) -> Tensor:
-        out = torch.zeros(self.space.shape)
-        for a, index in self.index.items():
-            out[self.space.index(a), index] = (self.now[a] - self.start[a]).norm(dim=1)
-        return out
-
-    def changes(self) -> dict[str, WeightChange]:
-        """What differs from the start; units that never moved are left out."""
-        found: dict[str, WeightChange] = {}
-        for a, index in self.index.items():
-            delta = self.now[a] - self.start[a]
-            moved = (delta != 0).any(dim=1)
-            if moved.any():
-                found[a] = Change(self.space.axis(a), index[moved], delta[moved])
-        return found
+        gradients = torch.autograd.grad(loss, [part.trained for part in self.parts])
+        with torch.no_grad():
+            for part, square, gradient in zip(self.parts, self.squares, gradients, strict=True):
+                square.mul_(s.alpha).addcmul_(gradient, gradient, value=1 - s.alpha)
+                part.trained.addcdiv_(gradient, square.sqrt().add_(s.eps), value=-s.learning_rate)
+                part.refresh()

@@ -8,7 +8,7 @@ The tail calls the model's own modules in the model's own order: resuming is bit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch.func import functional_call
 from workbench.data.images import check_images
 from workbench.errors import InvalidInputError
 from workbench.models.loading import check_vit
+from workbench.models.partial_weight import PartialWeight
 from workbench.models.preprocessing import normalize
 
 Tokens = Float[Tensor, "batch tokens dim"]
@@ -26,10 +27,13 @@ Logits = Float[Tensor, "batch classes"]
 #: Replacement weights by address: (out, in) for all images. Feed-forward weights may be (batch, out, in), one an
 #: image, and have another number of hidden units, with biases as ``"<address>.bias"``.
 Weights = Mapping[str, Tensor]
+#: The same, where a feed-forward weight may also be one that is trained in part.
+TailWeights = Mapping[str, Tensor | PartialWeight]
 
 Entry = Literal["attention", "mlp"]
 
 _REPLACEABLE = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+_PREFIX_DTYPES = (None, torch.bfloat16, torch.float16)
 
 
 class SplitViT:
@@ -41,7 +45,9 @@ class SplitViT:
         entry: Where the tail begins in that block: at its attention, or after it, at its feed-forward network.
         pooled_only: Compute only the pooled tokens in the last block's query and feed-forward network. Same
             result up to rounding (about 1e-6), a fifth less work for the default tail; refused where the head
-            reads patch tokens.
+            reads patch tokens (see `reads_prefix_tokens_only`).
+        prefix_dtype: `torch.bfloat16` or `torch.float16` runs the prefix under autocast, for accelerators; tokens
+            come out as float32 all the same, and the tail stays in the model's own precision.
 
     Example:
         >>> split = SplitViT(load_model("emoji_vit_s14"), first_block=7)
@@ -51,7 +57,12 @@ class SplitViT:
     """
 
     def __init__(
-        self, model: nn.Module, first_block: int, entry: Entry = "mlp", pooled_only: bool = False
+        self,
+        model: nn.Module,
+        first_block: int,
+        entry: Entry = "mlp",
+        pooled_only: bool = False,
+        prefix_dtype: torch.dtype | None = None,
     ) -> None:
         # timm's modules are untyped: attributes of a VisionTransformer are its own business.
         self.model: Any = check_vit(model)
@@ -65,30 +76,46 @@ class SplitViT:
                 f"pooled_only needs a head that reads the class token; this model pools {model.global_pool!r}: "
                 "leave pooled_only=False"
             )
+        if prefix_dtype not in _PREFIX_DTYPES:
+            raise InvalidInputError(
+                f"prefix_dtype is {prefix_dtype}; it must be torch.bfloat16, torch.float16, or None for the model's own"
+            )
         self.first_block = first_block
         self.entry: Entry = entry
         self.pooled_only = pooled_only
+        self.prefix_dtype = prefix_dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
 
     def prefix(self, images: Float[Tensor, "batch 3 height width"]) -> Tokens:
         """Tokens at the tail's entry, without gradient.
 
         Args:
-            images: Values in [0, 1]; normalised here with the model's own mean and standard deviation.
+            images: Values in [0, 1], on any device; normalised here with the model's own mean and standard
+                deviation.
 
         Raises:
             InvalidInputError: wrong rank, dtype, range, or a side that is no multiple of the patch size.
         """
         check_images(images)
-        with torch.no_grad():
-            return self._enter(self._embed(images))
+        images = images.to(self.device)
+        if self.prefix_dtype is None:
+            with torch.no_grad():
+                return self._enter(self._embed(images))
+        with torch.no_grad(), torch.autocast(self.device.type, self.prefix_dtype):
+            return self._enter(self._embed(images)).float()
 
-    def tail(self, tokens: Tokens, weights: Weights | None = None) -> Logits:
+    def tail(self, tokens: Tokens, weights: TailWeights | None = None) -> Logits:
         """Logits from the tail, with some of the blocks' weights replaced.
 
         Args:
             tokens: What `prefix` returned.
             weights: Replacements by address (``attn.qkv``, ``attn.proj``, ``mlp.fc1``, ``mlp.fc2`` of the tail's
-                blocks); (out, in), or for feed-forward weights (batch, out, in), one an image.
+                blocks); (out, in), or for feed-forward weights (batch, out, in), one an image, or a
+                `PartialWeight`.
 
         Raises:
             InvalidInputError: a replacement at an address that this tail does not compute with.
@@ -96,26 +123,28 @@ class SplitViT:
         self._check_replaceable(weights or {})
         return self.model.forward_head(self.tail_tokens(tokens, weights))
 
-    def tail_tokens(self, tokens: Tokens, weights: Weights | None = None) -> Float[Tensor, "batch kept dim"]:
+    def tail_tokens(
+        self, tokens: Tokens, weights: TailWeights | None = None
+    ) -> Float[Tensor, "batch kept dim"]:
         """Tokens after the final norm: class token first, then patches (only the former with `pooled_only`)."""
         weights = weights or {}
         last = len(self.model.blocks) - 1
         for i in range(self.first_block, last + 1):
             block = self.model.blocks[i]
             if i != self.first_block or self.entry == "attention":
-                attention = _below(f"blocks.{i}.attn.", weights)
+                attention = cast(dict[str, Tensor], _below(f"blocks.{i}.attn.", weights))
                 cut = self.pooled_only and i == last and not attention
                 tokens = (
                     _attend_pooled(block, tokens, self.model.num_prefix_tokens)
                     if cut
                     else _attend(block, tokens, attention)
                 )
-                if self.pooled_only and i == last:
-                    tokens = tokens[:, : self.model.num_prefix_tokens]
+            if self.pooled_only and i == last:
+                tokens = tokens[:, : self.model.num_prefix_tokens]
             tokens = _feed_forward(block, tokens, _below(f"blocks.{i}.mlp.", weights))
         return self.model.norm(tokens)
 
-    def _check_replaceable(self, weights: Weights) -> None:
+    def _check_replaceable(self, weights: TailWeights) -> None:
         for address in weights:
             block, _, rest = address.removeprefix("blocks.").partition(".")
             known = block.isdecimal() and self.first_block <= int(block) < len(self.model.blocks)
@@ -187,7 +216,7 @@ def reads_prefix_tokens_only(model: Any) -> bool:
     return model.global_pool == "token" and getattr(model, "attn_pool", None) is None
 
 
-def _below(prefix: str, weights: Weights) -> dict[str, Tensor]:
+def _below(prefix: str, weights: TailWeights) -> dict[str, Tensor | PartialWeight]:
     return {a.removeprefix(prefix): w for a, w in weights.items() if a.startswith(prefix)}
 
 
@@ -204,18 +233,20 @@ def _attend(block: Any, tokens: Tensor, weights: Weights | None = None) -> Tenso
 def _attend_pooled(block: Any, tokens: Tensor, keep: int) -> Tensor:
     """Attention of a block for the first `keep` tokens only; they still look at all tokens."""
     attn, normed = block.attn, block.norm1(tokens)
-    batch, n, dim = normed.shape
-    weight, bias = attn.qkv.weight, attn.qkv.bias
+    batch, n, _ = normed.shape
+    weight, bias, dim = attn.qkv.weight, attn.qkv.bias, attn.attn_dim
     query = F.linear(normed[:, :keep], weight[:dim], None if bias is None else bias[:dim])
     key_value = F.linear(normed, weight[dim:], None if bias is None else bias[dim:])
     query = query.view(batch, keep, attn.num_heads, attn.head_dim).transpose(1, 2)
     key, value = key_value.view(batch, n, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
     mixed = F.scaled_dot_product_attention(attn.q_norm(query), attn.k_norm(key), value, scale=attn.scale)
     mixed = attn.norm(mixed.transpose(1, 2).reshape(batch, keep, dim))
+    if attn.gate is not None:
+        mixed = mixed * attn.gate(normed[:, :keep]).sigmoid()
     return tokens[:, :keep] + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(mixed))))
 
 
-def _feed_forward(block: Any, tokens: Tensor, weights: Weights) -> Tensor:
+def _feed_forward(block: Any, tokens: Tensor, weights: TailWeights) -> Tensor:
     if not weights:
         return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
     mlp = block.mlp
@@ -224,9 +255,11 @@ def _feed_forward(block: Any, tokens: Tensor, weights: Weights) -> Tensor:
     return tokens + block.drop_path2(block.ls2(out))
 
 
-def _linear(layer: nn.Linear, name: str, x: Tensor, weights: Weights) -> Tensor:
-    """A Linear layer, with its own weight, another one, or one an image."""
-    weight, bias = weights.get(name), weights.get(f"{name}.bias", layer.bias)
+def _linear(layer: nn.Linear, name: str, x: Tensor, weights: TailWeights) -> Tensor:
+    """A Linear layer, with its own weight, another one, one an image, or one that is trained in part."""
+    weight, bias = weights.get(name), cast("Tensor | None", weights.get(f"{name}.bias", layer.bias))
+    if isinstance(weight, PartialWeight):
+        return weight.linear(x, bias)
     if weight is None or weight.ndim == 2:
         return F.linear(x, layer.weight if weight is None else weight, bias)
     if bias is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,19 +58,26 @@ def reference(
 
 @pytest.mark.parametrize("where", [FullMask(), RandomMask(0.7), RandomMask(0.98, seed=4), GradientMask(0.9)])
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("exact", [True, False])
 def test_it_is_torchs_rmsprop_with_masked_gradients(
-    vit: nn.Module, requests: list[EditRequest], where: FullMask | RandomMask | GradientMask, count: int
+    vit: nn.Module,
+    requests: list[EditRequest],
+    where: FullMask | RandomMask | GradientMask,
+    count: int,
+    exact: bool,
 ) -> None:
     images = torch.stack([r.images for r in requests[:count]])
     targets = [int(r.target) for r in requests[:count]]
-    settings = EditSettings(learning_rate=2e-4, blocks=BLOCKS, max_steps=12)
-    trajectory = Editor(vit, where, settings).edit(EditRequest(images, targets))
+    settings = EditSettings(blocks=BLOCKS, max_steps=12)
+    trajectory = Editor(vit, where, settings, exact=exact).edit(EditRequest(images, targets))
     assert trajectory.steps == 12
     losses, weights = reference(vit, trajectory.mask, images, torch.tensor(targets), settings, 12)
     torch.testing.assert_close(trajectory.losses, torch.tensor(losses), rtol=0, atol=1e-5)
     mine = {**trajectory.mask.space.weights(vit), **trajectory.edit.weights(vit)}
     for address, weight in weights.items():
-        torch.testing.assert_close(mine[address], weight, rtol=0, atol=1e-7)
+        off = (mine[address].detach() - weight).abs()
+        assert off.max() < (1e-5 if exact else 2e-5)
+        assert (off > 1e-6).double().mean() < 0.01  # where the gradient is next to nothing, rounding steers
 
 
 def test_alpha_and_eps_are_used(vit: nn.Module, request_: EditRequest) -> None:
@@ -249,11 +257,48 @@ def test_other_models_can_be_edited(
             assert int(logits_of(model, image[None]).argmax()) == target
 
 
-def test_pooled_only_makes_the_same_edit(vit: nn.Module, request_: EditRequest) -> None:
+@pytest.mark.parametrize("record", [True, False])
+def test_the_fast_way_makes_the_same_edit(
+    vit: nn.Module, requests: list[EditRequest], image_maker: Callable[..., Tensor], record: bool
+) -> None:
+    group, protected = torch.stack([r.images for r in requests[:4]]), image_maker(20, seed=9)
+    evaluation = EvaluationSet.build(SplitViT(vit, BLOCKS[0]), group, [3, 3, 3, 3], 2, protected)
+    settings = EditSettings(learning_rate=2e-4, blocks=BLOCKS, max_steps=5)
+    exact, fast = (
+        Editor(vit, RandomMask(0.5), settings, exact=e).edit(EditRequest(group[2], 3), evaluation, record)
+        for e in (True, False)
+    )
+    torch.testing.assert_close(exact.losses, fast.losses, rtol=1e-4, atol=1e-5)
+    assert exact.evaluation is not None
+    assert fast.evaluation is not None
+    assert torch.equal(exact.evaluation.protected, fast.evaluation.protected)
+    if record:
+        torch.testing.assert_close(exact.row_change, fast.row_change, rtol=1e-3, atol=1e-5)
+
+
+def test_a_prefix_in_half_precision(vit: nn.Module, request_: EditRequest) -> None:
     settings = EditSettings(learning_rate=2e-4, blocks=BLOCKS, max_steps=5)
     whole = Editor(vit, RandomMask(0.5), settings).edit(request_)
-    pooled = Editor(vit, RandomMask(0.5), settings, pooled_only=True).edit(request_)
-    torch.testing.assert_close(whole.losses, pooled.losses, rtol=1e-4, atol=1e-5)
+    half = Editor(vit, RandomMask(0.5), settings, prefix_dtype=torch.bfloat16).edit(request_)
+    assert not torch.equal(whole.losses, half.losses)
+    torch.testing.assert_close(whole.losses, half.losses, rtol=0.1, atol=0.1)
+    for change in half.edit.changes.values():
+        assert change.tensors()["delta"].dtype == torch.float32
+    for settings, exact in ((SETTINGS, True), (replace(SETTINGS, preset="published"), None)):
+        with pytest.raises(InvalidInputError, match=r"rounds what an exact edit computes.*pass exact=False"):
+            Editor(vit, FullMask(), settings, exact=exact, prefix_dtype=torch.bfloat16)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_on_an_accelerator(vit: nn.Module, hypernetwork: MaskHypernetwork, request_: EditRequest) -> None:
+    settings = EditSettings(learning_rate=2e-4, blocks=BLOCKS, max_steps=5)
+    for where in (RandomMask(0.5), GradientMask(0.5), LearnedMask(hypernetwork, 0.5)):
+        here = Editor(vit, where, settings).edit(request_)
+        vit.cuda()
+        there = Editor(vit, where, settings, prefix_dtype=torch.bfloat16).edit(request_)
+        vit.cpu()
+        torch.testing.assert_close(here.losses, there.losses, rtol=0.1, atol=0.1)
+        assert {t.device.type for c in there.edit.changes.values() for t in c.tensors().values()} == {"cpu"}
 
 
 def test_using_another_mask_shares_the_model(vit: nn.Module, request_: EditRequest, space: EditSpace) -> None:

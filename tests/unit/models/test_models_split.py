@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from workbench.errors import InvalidInputError
 from workbench.models import SplitViT, logits_of, normalize
+from workbench.models.partial_weight import PartialWeight
+
 
 #: Variants of the small model: nothing may count on one class token, square images or class-token pooling.
 VARIANTS = {
@@ -100,6 +104,22 @@ def test_pooled_only_leaves_out_the_patches_of_the_last_block(vit: nn.Module, im
     assert registers.shape == (12, 17, 48)
 
 
+def test_pooled_only_of_the_last_feed_forward_network_alone(vit: nn.Module, images: Tensor) -> None:
+    split = SplitViT(vit, 4, entry="mlp", pooled_only=True)
+    assert split.tail_tokens(split.prefix(images)).shape == (12, 1, 48)
+
+
+@pytest.mark.parametrize("changes", [{"gated": True}, {"attn_head_dim": 16}], ids=str)
+def test_pooled_only_with_other_attention(vit: nn.Module, images: Tensor, changes: dict[str, Any]) -> None:
+    generator = torch.Generator().manual_seed(4)
+    for block in vit.blocks:
+        block.attn = Attention(48, 4, qkv_bias=True, **changes).eval().requires_grad_(False)
+        for parameter in block.attn.parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    found = SplitViT(vit, 2, pooled_only=True)(images)
+    torch.testing.assert_close(found, full_logits(vit, images), atol=1e-5, rtol=1e-5)
+
+
 def test_pooled_only_refuses_a_head_that_reads_patches(make_vit: Callable[..., nn.Module]) -> None:
     for name in ("average of the patches", "average beside a class token", "attention pooling"):
         model = make_vit(**VARIANTS[name])
@@ -148,6 +168,45 @@ def test_replaced_weights_equal_a_model_that_holds_them(vit: nn.Module, images: 
         for address, weight in weights.items():
             vit.get_parameter(f"{address}.weight").copy_(weight)
     assert torch.equal(replaced, full_logits(vit, images))
+
+
+@pytest.mark.parametrize("pooled_only", [False, True])
+def test_a_weight_trained_in_part_stands_for_its_whole(
+    vit: nn.Module, images: Tensor, pooled_only: bool
+) -> None:
+    split = SplitViT(vit, 1, pooled_only=pooled_only)
+    tokens = split.prefix(images[:3])
+    parts = {
+        f"blocks.{b}.mlp.{fc}": PartialWeight(
+            1.5 * vit.get_parameter(f"blocks.{b}.mlp.{fc}.weight"), axis, torch.tensor([0, 5, 40])
+        )
+        for b in (1, 4)
+        for axis, fc in enumerate(MATRICES)
+    }
+    found = split.tail(tokens, parts)
+    assert torch.equal(found, split.tail(tokens, {a: part.whole for a, part in parts.items()}))
+    for gradient in torch.autograd.grad(found.sum(), [part.trained for part in parts.values()]):
+        assert gradient.shape == (3, 48)
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_prefix_in_half_precision_gives_whole_tokens(
+    vit: nn.Module, images: Tensor, dtype: torch.dtype
+) -> None:
+    whole, half = SplitViT(vit, 3), SplitViT(vit, 3, prefix_dtype=dtype)
+    wanted, found = whole.prefix(images), half.prefix(images)
+    assert found.dtype == torch.float32
+    off = (found - wanted).abs().mean() / wanted.abs().mean()
+    assert 1e-4 < off < 0.02
+    assert torch.equal(half.tail(wanted), whole.tail(wanted))  # the tail is not rounded
+
+
+def test_a_prefix_in_another_precision_is_refused(vit: nn.Module) -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"prefix_dtype is torch\.float64; it must be torch\.bfloat16"
+    ):
+        SplitViT(vit, 1, prefix_dtype=torch.float64)
 
 
 def test_gradients_reach_the_weights_given_and_nothing_else(vit: nn.Module, images: Tensor) -> None:
