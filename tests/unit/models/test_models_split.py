@@ -14,7 +14,6 @@ from workbench.errors import InvalidInputError
 from workbench.models import SplitViT, logits_of, normalize
 from workbench.models.partial_weight import PartialWeight
 
-
 #: Variants of the small model: nothing may count on one class token, square images or class-token pooling.
 VARIANTS = {
     "plain": {},
