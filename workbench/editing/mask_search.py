@@ -6,7 +6,8 @@ run together, each with its own weights. Source: specification, sections 3.3 and
 
 Three things differ from the published code and change nothing but cost or stability: gradients are taken at W, not
 at D and then divided by m (which underflows); the first inner gradient, taken at φ, is the same in every outer step
-and computed once; and the price is per sample, so that it does not depend on the batch size.
+and computed once; and the price is per sample, so that it does not depend on the batch size. So samples do not see
+each other, and a batch may be searched in groups as large as memory allows (`samples_within`).
 """
 
 from __future__ import annotations
@@ -91,11 +92,13 @@ def search_masks(
         settings: See `SearchSettings`.
     """
     theta, square = start.clone(), torch.zeros_like(start)
-    first = sample_gradients(losses, _stack(base, len(start)))[0] if settings.inner == "first_order" else None
+    first_order = settings.inner == "first_order"
+    first = sample_gradients(losses, _stack(base, len(start)))[0] if first_order else None
+    buffers = None if first is None else _Buffers.like(first)
     seen = []
     for _ in range(settings.outer_steps):
         mask = torch.sigmoid(SEARCH_SLOPE * theta)
-        gradient, after = meta_gradient(losses, base, space, mask, settings, first)
+        gradient, after = meta_gradient(losses, base, space, mask, settings, first, buffers)
         gradient = gradient + settings.price / space.size
         # RMSprop as in torch.optim (alpha 0.99, eps 1e-8), on dL/dθ.
         slope = gradient * SEARCH_SLOPE * mask * (1 - mask)
@@ -105,6 +108,26 @@ def search_masks(
     return SearchResult(torch.sigmoid(LABEL_SLOPE * theta), torch.stack(seen))
 
 
+def samples_within(memory: int, base: Mapping[str, Tensor]) -> int:
+    """How many samples may be searched together for their weights to fit into `memory` bytes; at least one.
+
+    A sample has four tensors of the size of `base`: its weights, their gradient, the update, and the first gradient.
+    """
+    return max(1, memory // (4 * sum(w.nbytes for w in base.values())))
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """Memory that every inner step writes to again: new memory of this size costs more than what is done in it."""
+
+    update: Stacked
+    weights: Stacked
+
+    @classmethod
+    def like(cls, stacked: Stacked) -> _Buffers:
+        return cls(*({a: torch.empty_like(w) for a, w in stacked.items()} for _ in range(2)))
+
+
 def meta_gradient(
     losses: SampleLosses,
     base: Mapping[str, Tensor],
@@ -112,24 +135,40 @@ def meta_gradient(
     mask: Float[Tensor, "batch matrices units"],
     settings: SearchSettings,
     first: Stacked | None = None,
+    buffers: _Buffers | None = None,
 ) -> tuple[Float[Tensor, "batch matrices units"], Float[Tensor, " batch"]]:
     """Gradient of each sample's loss after the inner steps with respect to its mask, and that loss.
 
     Args:
+        losses: As for `search_masks`, like `base`, `space` and `settings`.
+        base: The unedited weights.
+        space: The editable matrices.
+        mask: Each sample's mask.
+        settings: See `SearchSettings`.
         first: The gradient at the unedited weights, where it is known already (first order only).
+        buffers: Memory to use again (first order only).
     """
     if settings.inner == "full":
         return _full_meta_gradient(losses, base, space, mask, settings)
-    update = _inner_updates(losses, base, space, mask, settings, first)
-    at_end, after = sample_gradients(losses, edited_weights(base, space, mask, update))
+    first = sample_gradients(losses, _stack(base, len(mask)))[0] if first is None else first
+    buffers = _Buffers.like(first) if buffers is None else buffers
+    update = _inner_updates(losses, base, space, mask, settings, first, buffers)
+    at_end, after = sample_gradients(losses, edited_weights(base, space, mask, update, buffers.weights))
     return space.per_unit({a: at_end[a].mul_(update[a]) for a in base}), after
 
 
 def edited_weights(
-    base: Mapping[str, Tensor], space: EditSpace, mask: Tensor, update: Mapping[str, Tensor]
+    base: Mapping[str, Tensor],
+    space: EditSpace,
+    mask: Tensor,
+    update: Mapping[str, Tensor],
+    out: Stacked | None = None,
 ) -> Stacked:
-    """W = φ + m ⊙ D for each sample, (batch, out, in) an address."""
-    return {a: torch.addcmul(phi, space.gate(mask, a), update[a]) for a, phi in base.items()}
+    """W = φ + m ⊙ D for each sample, (batch, out, in) an address; written to `out` where it is given."""
+    return {
+        a: torch.addcmul(phi.detach(), space.gate(mask, a), update[a], out=None if out is None else out[a])
+        for a, phi in base.items()
+    }
 
 
 def sample_gradients(
@@ -148,16 +187,15 @@ def _inner_updates(
     space: EditSpace,
     mask: Tensor,
     settings: SearchSettings,
-    first: Stacked | None,
+    first: Stacked,
+    buffers: _Buffers,
 ) -> Stacked:
     """D after the inner steps; every step is dense, the mask only gates where the next gradient is taken."""
-    if first is None:
-        first = sample_gradients(losses, _stack(base, len(mask)))[0]
-    update = {a: first[a].mul(-settings.inner_rate) for a in base}
+    update = {a: torch.mul(first[a], -settings.inner_rate, out=buffers.update[a]) for a in base}
     for _ in range(settings.inner_steps - 1):
-        gradients, _ = sample_gradients(losses, edited_weights(base, space, mask, update))
+        gradients, _ = sample_gradients(losses, edited_weights(base, space, mask, update, buffers.weights))
         for a in base:
-            update[a].sub_(gradients[a], alpha=settings.inner_rate)
+            update[a].sub_(gradients.pop(a), alpha=settings.inner_rate)
     return update
 
 

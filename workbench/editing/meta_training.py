@@ -23,7 +23,13 @@ from workbench.data.images import check_images
 from workbench.editing.cutmix import cutmix
 from workbench.editing.hypernetwork import TRAINING_EPS, MaskHypernetwork, MaskNetwork
 from workbench.editing.losses import distillation
-from workbench.editing.mask_search import SearchSettings, search_masks
+from workbench.editing.mask_search import (
+    SampleLosses,
+    SearchResult,
+    SearchSettings,
+    samples_within,
+    search_masks,
+)
 from workbench.editing.space import DEFAULT_BLOCKS, EditSpace
 from workbench.errors import CheckpointError, InvalidInputError, TrainingDivergedError, UnknownNameError
 from workbench.files import atomic_path
@@ -32,6 +38,9 @@ from workbench.training_log import TrainingLog
 
 #: Images of one iteration in [0, 1], hosts first, then as many donors; a pure function of the iteration number.
 ImageSource = Callable[[int], Tensor]
+
+#: Bytes for the weights of samples that are searched together. On two cores more of them are no faster.
+SEARCH_MEMORY = 1 << 29
 
 #: Label entries that differ by more than this from those of another sample count as specific to the sample.
 _SPECIFIC = 0.2
@@ -109,6 +118,7 @@ def train_hypernetwork(
     state: Path | None = None,
     save_every: int = 25,
     progress: bool = True,
+    memory: int = SEARCH_MEMORY,
 ) -> MaskHypernetwork:
     """Train a hypernetwork for `model`, which is not changed.
 
@@ -120,13 +130,15 @@ def train_hypernetwork(
         state: File that holds the state every `save_every` iterations; an existing one is continued.
         save_every: Iterations between two saves.
         progress: Show a progress bar.
+        memory: Bytes for the samples' own weights: as many samples are searched together as fit, at least one. It
+            changes labels by rounding alone, and no state file asks for it. Give an accelerator more.
 
     Raises:
         TrainingDivergedError: a value is not finite; the message names the iteration, the last state is kept.
         CheckpointError: the state file belongs to another model or other settings.
     """
     settings = settings or MetaTrainingSettings()
-    run = MetaTraining(model, images, settings)
+    run = MetaTraining(model, images, settings, memory)
     start = run.load(state) if state is not None and state.exists() else 0
     rows = TrainingLog(log, keep=start)
     bar = tqdm(
@@ -149,11 +161,18 @@ def train_hypernetwork(
 class MetaTraining:
     """One training run: its network, optimiser and the work of one iteration."""
 
-    def __init__(self, model: nn.Module, images: ImageSource, settings: MetaTrainingSettings) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        images: ImageSource,
+        settings: MetaTrainingSettings,
+        memory: int = SEARCH_MEMORY,
+    ) -> None:
         self.images, self.settings = images, settings
         self.space = EditSpace.of(model, settings.blocks)
         self.split = SplitViT(model, self.space.blocks[0], pooled_only=settings.pooled_only)
         self.base = self.space.weights(model)
+        self.together = samples_within(memory, self.base)
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             self.network = MaskNetwork(self.space, depth=settings.depth).to(next(model.parameters()).device)
@@ -165,10 +184,11 @@ class MetaTraining:
         """One iteration: mix, search labels, teach. Returns the row of the log."""
         began = time.perf_counter()
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + iteration)
-        features, losses = self._pseudo_failures(iteration, generator)
+        failures = self._pseudo_failures(iteration, generator)
+        features = self.split.class_token(failures.tokens)
         shape = (self.settings.pairs, *self.space.shape)
         start = (torch.rand(shape, generator=generator) * 2 - 1).to(features.device)
-        found = search_masks(losses, self.base, self.space, start, self.settings.search)
+        found = self._search(failures, start)
         _require_finite(iteration, {"kl": found.losses, "labels": found.labels})
         predicted, bce = self._teach(features, found.labels, iteration)
         self._replay(features, found.labels, generator, iteration)
@@ -186,9 +206,7 @@ class MetaTraining:
             "seconds": time.perf_counter() - began,
         }
 
-    def _pseudo_failures(
-        self, iteration: int, generator: torch.Generator
-    ) -> tuple[Tensor, Callable[[Mapping[str, Tensor]], Tensor]]:
+    def _pseudo_failures(self, iteration: int, generator: torch.Generator) -> _PseudoFailures:
         images = self.images(iteration)
         pairs = self.settings.pairs
         if len(images) != 2 * pairs:
@@ -204,10 +222,17 @@ class MetaTraining:
         mixed = cutmix(hosts, donors, patch, generator, self.settings.sides, self.settings.reach_last)
         with torch.no_grad():
             clean = self.split(hosts)
-        tokens = self.split.prefix(mixed.images)
-        return self.split.class_token(tokens), lambda weights: distillation(
-            clean, self.split.tail(tokens, weights)
-        )
+        return _PseudoFailures(self.split, self.split.prefix(mixed.images), clean)
+
+    def _search(self, failures: _PseudoFailures, start: Tensor) -> SearchResult:
+        """Labels of all samples, a few at a time."""
+        parts = [slice(i, i + self.together) for i in range(0, len(start), self.together)]
+        found = [
+            search_masks(failures.losses(part), self.base, self.space, start[part], self.settings.search)
+            for part in parts
+        ]
+        labels, losses = torch.cat([f.labels for f in found]), torch.cat([f.losses for f in found], dim=1)
+        return SearchResult(labels, losses)
 
     def _teach(self, features: Tensor, labels: Tensor, iteration: int) -> tuple[Tensor, float]:
         """A few steps of cross-entropy towards the labels; returns the prediction and loss before them."""
@@ -269,6 +294,20 @@ class MetaTraining:
         self.optimiser.load_state_dict(saved["optimiser"])
         self.memory = _Memory(*saved["memory"])
         return int(saved["iteration"])
+
+
+@dataclass(frozen=True)
+class _PseudoFailures:
+    """Mixed images as tokens, and what the base model says of the clean ones."""
+
+    split: SplitViT
+    tokens: Tensor
+    clean: Tensor
+
+    def losses(self, part: slice) -> SampleLosses:
+        """Loss of some of the samples, each under its own weights."""
+        tokens, clean = self.tokens[part], self.clean[part]
+        return lambda weights: distillation(clean, self.split.tail(tokens, weights))
 
 
 class _Memory:

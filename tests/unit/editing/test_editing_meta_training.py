@@ -135,6 +135,39 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert without_time(log) == without_time(tmp_path / "whole.csv")
 
 
+@pytest.mark.parametrize("inner", ["first_order", "full"])
+def test_samples_searched_in_groups(vit: nn.Module, image_maker: Callable[..., Tensor], inner: str) -> None:
+    """Of any size: the same labels and losses up to rounding, and never more samples at a time than fit."""
+    search = replace(SETTINGS.search, inner=inner)
+    settings, weights = replace(SETTINGS, pairs=5, search=search), 4 * 4 * 192 * 48 * 4
+    rows = []
+    for together in (5, 1, 2, 4):
+        run = MetaTraining(vit, lambda i: image_maker(10, seed=i), settings, memory=together * weights)
+        sizes: list[int] = []
+        original = run.split.tail
+
+        def watched(tokens: Tensor, *arguments: Any, seen=sizes, tail=original) -> Tensor:  # type: ignore[no-untyped-def]
+            seen.append(len(tokens))
+            return tail(tokens, *arguments)
+
+        run.split.tail = watched  # type: ignore[method-assign]
+        rows.append(run.step(0))
+        assert run.together == together
+        assert max(sizes[1:]) == together  # the first is the clean hosts, all of them
+        assert rows[-1]["kl"] == pytest.approx(rows[0]["kl"], rel=1e-5)
+        assert rows[-1]["label_density"] == pytest.approx(rows[0]["label_density"], rel=1e-4)
+        assert rows[-1]["label_specific"] == pytest.approx(rows[0]["label_specific"], abs=1e-3)
+
+
+def test_a_run_goes_on_with_other_memory(vit: nn.Module, source: ImageSource, tmp_path: Path) -> None:
+    state = tmp_path / "state.pt"
+    with pytest.raises(Killed):
+        train(vit, killed_at(source, 3), state=state, save_every=3)
+    resumed, whole = train(vit, source, state=state, memory=0), train(vit, source)
+    for name, value in resumed.network.state_dict().items():
+        torch.testing.assert_close(value, whole.network.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
 def test_saving_more_often_changes_nothing(vit: nn.Module, source: ImageSource, tmp_path: Path) -> None:
     often = train(vit, source, state=tmp_path / "often.pt", save_every=1)
     assert same(often, train(vit, source))

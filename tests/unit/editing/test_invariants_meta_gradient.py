@@ -18,9 +18,11 @@ from workbench.editing import EditSpace, MetaTrainingSettings, SoftMasks
 from workbench.editing.losses import distillation
 from workbench.editing.mask_search import (
     SearchSettings,
+    _Buffers,
     edited_weights,
     meta_gradient,
     sample_gradients,
+    samples_within,
     search_masks,
 )
 from workbench.editing.meta_training import MetaTraining
@@ -255,6 +257,26 @@ def test_the_first_gradient_may_be_computed_once() -> None:
     torch.testing.assert_close(
         labels, published_search(losses, start_of(), settings, BATCH * settings.price), rtol=0, atol=1e-9
     )
+
+
+def test_memory_is_used_again_and_nothing_leaks_from_step_to_step() -> None:
+    """Buffers hold what the last step left; a step that starts from there is the step that starts afresh."""
+    losses, base = toy(), BASE
+    first, _ = sample_gradients(losses, {a: w.expand(BATCH, *w.shape) for a, w in BASE.items()})
+    for settings in (SearchSettings(inner_rate=1e-2), SearchSettings(inner_steps=1)):
+        buffers = _Buffers.like(first)
+        for tensor in (*buffers.update.values(), *buffers.weights.values()):
+            tensor.fill_(torch.nan)
+        for seed in (6, 7):
+            reused = meta_gradient(losses, base, SPACE, random_mask(seed=seed), settings, first, buffers)
+            fresh = meta_gradient(losses, base, SPACE, random_mask(seed=seed), settings)
+            assert torch.equal(reused[0], fresh[0])
+            assert torch.equal(reused[1], fresh[1])
+
+
+def test_how_many_samples_fit() -> None:
+    size = 4 * sum(w.nbytes for w in BASE.values())
+    assert [samples_within(m, BASE) for m in (0, size - 1, size, 3 * size + 1)] == [1, 1, 1, 3]
 
 
 def test_searching_lowers_the_loss_where_units_are_free() -> None:
