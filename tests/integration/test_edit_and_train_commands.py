@@ -61,7 +61,49 @@ def test_edit_that_gives_up_writes_nothing(wrong_image: tuple[Path, str, str], t
     done = workbench("edit", "emoji_vit_s14", "--image", path.name, *options, cwd=tmp_path)
     assert done.returncode == 2
     assert "not edited within 2 steps" in done.stdout
-    assert not (tmp_path / "edit.safetensors").exists()
+    assert not list(tmp_path.glob("edit.*"))
+
+
+@pytest.mark.slow
+def test_edit_is_judged_applied_loaded_by_timm_and_taken_out_again(
+    wrong_image: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    path, true, wrong = wrong_image
+    folder = tmp_path / "near"
+    folder.mkdir()
+    (folder / "copy.png").write_bytes(path.read_bytes())
+    Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "mirrored.png")
+    options = ("--target", true, "--neighbours", "near", "--protect", "near", "-o", "fix.safetensors")
+    done = workbench("edit", "emoji_vit_s14", "--image", path.name, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "learned-mask" in done.stdout
+    assert "GR 1.000: 1 of 1 wrong neighbours" in done.stdout
+    assert (tmp_path / "fix.html").exists()
+
+    done = workbench(
+        "edit", "apply", "emoji_vit_s14", "fix.safetensors", "-o", "fixed.safetensors", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith("in timm: "))
+
+    import timm
+
+    from workbench.data.images import read_image
+    from workbench.models import fingerprint, load_model, logits_of
+    from workbench.models.preprocessing import class_names
+
+    fixed = tmp_path / "fixed.safetensors"
+    by_timm = eval(
+        line.removeprefix("in timm: ").replace("fixed.safetensors", str(fixed)), {"timm": timm}
+    ).eval()
+    base, image = load_model("emoji_vit_s14"), read_image(path)[None]
+    assert class_names(base)[int(logits_of(by_timm, image).argmax())] == true
+
+    done = workbench("edit", "revert", fixed.name, "fix.safetensors", "-o", "base.safetensors", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    restored = load_model(tmp_path / "base.safetensors")
+    assert fingerprint(restored) == fingerprint(base)
+    assert class_names(restored)[int(logits_of(restored, image).argmax())] == wrong
 
 
 @pytest.mark.slow
@@ -70,21 +112,12 @@ def test_edit_refuses_to_overwrite_and_unknown_classes(
 ) -> None:
     path, true, _ = wrong_image
     (tmp_path / "edit.safetensors").write_text("precious")
-    kept = workbench("edit", "emoji_vit_s14", "--image", path.name, "--target", true, cwd=tmp_path)
+    make = ("edit", "emoji_vit_s14", "--image", path.name)
+    kept = workbench(*make, "--target", true, cwd=tmp_path)
     assert kept.returncode == 1
     assert "edit.safetensors exists; give another name with -o, or --force" in kept.stderr
     assert (tmp_path / "edit.safetensors").read_text() == "precious"
-    unknown = workbench(
-        "edit",
-        "emoji_vit_s14",
-        "--image",
-        path.name,
-        "--target",
-        "mamal",
-        "-o",
-        "new.safetensors",
-        cwd=tmp_path,
-    )
+    unknown = workbench(*make, "--target", "mamal", "-o", "new.safetensors", cwd=tmp_path)
     assert "unknown class 'mamal'; did you mean 'mammal'?" in unknown.stderr
 
 

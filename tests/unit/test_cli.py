@@ -59,7 +59,17 @@ def test_help_answers_at_once_and_without_torch() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("data",), ("data", "fetch"), ("notebooks",), ("notebooks", "run"), ("models",), ("demo",)],
+    [
+        (),
+        ("data",),
+        ("data", "fetch"),
+        ("edit",),
+        ("edit", "apply"),
+        ("notebooks",),
+        ("notebooks", "run"),
+        ("models",),
+        ("demo",),
+    ],
 )
 def test_every_command_has_help(command: RunCommand, arguments: tuple[str, ...]) -> None:
     result = command(*arguments, "--help")
