@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from workbench.cli import app
 from workbench.data.preprocess import preset
 from workbench.editing import EditRequest, MaskHypernetwork, MaskNetwork, applied
 from workbench.editing import protocol as protocol_module
-from workbench.editing.editors import make_editor
+from workbench.editing.editors import EDITORS, make_editor
 from workbench.editing.space import EditSpace
 from workbench.models import fingerprint, load_model, logits_of
 
@@ -279,7 +280,7 @@ def test_an_interrupted_run_keeps_what_it_has(place: Path, monkeypatch: pytest.M
     ("change", "again"),
     [
         (("--preset", "published"), 1),
-        (("-s", "max_steps=2"), 1),
+        (("-s", "stop_loss=0.5"), 1),
         (("--preprocess", "timm"), 1),
         (("--editor", "random-mask"), 1),
         (("--density", "0.1"), 1 / 3),
@@ -329,6 +330,21 @@ def test_editors_without_a_mask_take_their_own_sweep(place: Path) -> None:
         "--editor", "ft", "-s", "learning_rate=1e-4", "--limit", "1", "--only", "61_58", "--force"
     )
     assert [row["settings"] for row in fixed["groups"]] == [{}]
+
+
+def test_an_editor_may_be_given_images_of_a_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No editor of the registry must have any; one stands in that asks for some."""
+    entry = EDITORS["ft"]
+    seen: list[Tensor] = []
+
+    def build(model: nn.Module, memory: Tensor, max_steps: int = 2) -> Any:
+        seen.append(memory)
+        return entry(model, max_steps=max_steps)
+
+    monkeypatch.setitem(EDITORS, "ft", replace(entry, build=build, sweep=({},)))
+    report = succeeded("--editor", "ft", "-s", "memory=@data/890_430", "--limit", "1", "--only", "61_58")
+    assert seen[0].shape == (4, 3, 32, 32)
+    assert report["settings"] == {"memory": "@data/890_430"}
 
 
 @pytest.fixture
@@ -422,6 +438,7 @@ def test_pug_by_light_and_character_where_several_classes_are_right(place: Path)
             ("-s", "max_step=3"),
             "unknown setting of the editor learned-mask 'max_step'; did you mean 'max_steps'?",
         ),
+        (("-s", "preset=published"), "give --preset instead of -s preset"),
         (("-s", "max_steps"), "cannot read -s 'max_steps': expected key=value"),
         (("--model", "absent.safetensors"), "no file at absent.safetensors"),
         (("--architecture", "vit_small_patch16_224"), "does not fit vit_small_patch16_224"),

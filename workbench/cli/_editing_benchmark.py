@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,12 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.table import Table
 from torch import nn
 
 from workbench.checkpoints import list_checkpoints, versions
+from workbench.cli._edit_inputs import parse_settings
 from workbench.data.disk_groups import LAYOUTS, DiskGroup, disk_groups
 from workbench.data.failures import SENSITIVE_GAP
+from workbench.data.folders import image_files as images_below
 from workbench.data.imagenet import (
     INNER_FOLDERS,
     SENSITIVE_FOLDER,
@@ -71,12 +73,16 @@ def measure(choice: Choice, rows: Path) -> tuple[dict[str, Any], ProtocolResult]
     """
     if choice.layout not in LAYOUTS:
         raise UnknownNameError("layout", choice.layout, LAYOUTS)
-    given, folders = _settings(choice.settings), _protected_folders(choice)
+    given, folders = parse_settings(choice.settings), _protected_folders(choice)
+    for name in given.keys() & {"preset", "hypernetwork"}:
+        raise InvalidInputError(f"give --{name} instead of -s {name}=…")
     variants = variants_of(choice.editor, choice.densities, given)
     model: nn.Module = load_model(choice.model, choice.architecture)
     guide = _hypernetwork(choice, model)
-    common = {**given, **_preset(choice), **({} if guide is None else {"hypernetwork": guide})}
     preprocess = preset(choice.preprocess, model)
+    common = {**_with_images(given, preprocess), **_preset(choice)}
+    if guide is not None:
+        common["hypernetwork"] = guide
     show = sys.stderr.isatty()
     found = disk_groups(model, choice.layout, choice.data, preprocess, choice.groups, show)
     kept = [group for group in found if len(group) >= choice.min_group]
@@ -162,19 +168,14 @@ def _left_out(group: DiskGroup) -> dict[str, Any]:
     return {"group": group.name, "candidates": group.candidates, "failures": len(group)}
 
 
-def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """Settings written as ``key=value``; a value is JSON, or else a word."""
-    found: dict[str, Any] = {}
-    for one in given:
-        name, equals, text = one.partition("=")
-        if not name or not equals:
-            raise InvalidInputError(f"cannot read -s {one!r}: expected key=value, as in learning_rate=1e-5")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        found[name] = tuple(value) if isinstance(value, list) else value
-    return found
+def _with_images(settings: Mapping[str, Any], preprocess: Preprocess) -> dict[str, Any]:
+    """Settings with ``@FOLDER`` replaced by the images of the folder, as some editors want to know some."""
+    return {
+        name: torch.stack([preprocess(path) for path in images_below(value[1:])])
+        if isinstance(value, str) and value.startswith("@")
+        else value
+        for name, value in settings.items()
+    }
 
 
 def _preset(choice: Choice) -> dict[str, str]:

@@ -104,7 +104,11 @@ def editing(
     ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="A setting of the editor; may be repeated."),
+        typer.Option(
+            "-s",
+            metavar="KEY=VALUE",
+            help="A setting of the editor; may be repeated. @FOLDER stands for the images of a folder.",
+        ),
     ] = None,
     preset: Annotated[str, typer.Option(help="corrected or published")] = "corrected",
     preprocess: Annotated[
