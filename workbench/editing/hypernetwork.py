@@ -200,9 +200,10 @@ class MaskHypernetwork:
         return self.from_features(split.class_token(split.prefix(batch)))
 
     def from_features(self, features: Float[Tensor, "batch width"]) -> SoftMasks:
-        """Soft masks from class tokens after the final norm."""
+        """Soft masks from class tokens after the final norm, on the hypernetwork's own device."""
+        device = next(self.network.parameters()).device
         with torch.no_grad():
-            return SoftMasks(self.network(features), self.space)
+            return SoftMasks(self.network(features.to(device)), self.space)
 
     def check_model(self, model: nn.Module) -> None:
         """Raise `CheckpointError` unless `model` is the one this hypernetwork was trained on.
