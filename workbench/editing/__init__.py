@@ -12,7 +12,7 @@ from workbench.editing.masks import BinaryMask, SoftMasks
 from workbench.editing.meta_training import MetaTrainingSettings, train_hypernetwork
 from workbench.editing.metrics import EditScores, EvaluationSet, generalization, locality, reliability
 from workbench.editing.orders import order_effect, overlap_table
-from workbench.editing.pareto import front_area, front_areas, hypervolume, pareto_front, sweep_means
+from workbench.editing.pareto import front_area, front_areas, hypervolume, pareto_front, sweep_means, verdict
 from workbench.editing.report import EditReport, change_table
 from workbench.editing.sequences import SequenceStep, edit_in_sequence, mask_of, on_edited_model
 from workbench.editing.space import EditSpace
@@ -81,5 +81,6 @@ __all__ = [
     "sweep_means",
     "timm_call",
     "train_hypernetwork",
+    "verdict",
     "write_edited",
 ]

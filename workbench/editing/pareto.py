@@ -13,7 +13,7 @@ differences are paired.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -155,6 +155,39 @@ def front_areas(
         apart = pd.DataFrame([_interval("difference", areas[reference] - areas[e]) for e in editors])
         table = pd.concat([table.assign(difference=centre - table["area"]), apart], axis=1)
     return table.round(6).sort_values("area", ascending=False, kind="stable", ignore_index=True)
+
+
+def verdict(areas: pd.DataFrame, reference: str, titles: Mapping[str, str] | None = None) -> str:
+    """One sentence: which editor leads, and whether it can be told from the reference, or from the runner-up.
+
+    Args:
+        areas: As `front_areas` gives them, with differences to `reference`. Other editors may have been taken out.
+        reference: The editor that the others are compared with.
+        titles: Names, by editor.
+
+    Raises:
+        UnknownNameError: the reference is not among the editors.
+
+    Example:
+        >>> verdict(front_areas(rows, "learned-mask"), "learned-mask")
+        'learned-mask leads (0.812), 0.021 ahead of ft (95 % interval 0.004 to 0.038)'
+    """
+    listed = list(areas["editor"])
+    if reference not in listed:
+        raise UnknownNameError("editor", reference, listed)
+    named = {editor: (titles or {}).get(editor, editor) for editor in listed}
+    ordered = areas.sort_values("area", ascending=False, kind="stable").to_dict("records")
+    first = ordered[0]
+    lead = f"{named[first['editor']]} leads ({first['area']:.3f})"
+    if len(ordered) == 1:
+        return f"{lead}, the only one"
+    wins = first["editor"] == reference
+    other = ordered[1] if wins else first
+    low, high = other["difference_low"], other["difference_high"]
+    low, high = (low, high) if wins else (-high, -low)
+    behind = named[other["editor"] if wins else reference]
+    text = f"{lead}, {abs(other['difference']):.3f} ahead of {behind} (95 % interval {low:.3f} to {high:.3f})"
+    return text if low > 0 else f"{text}: they cannot be told apart"
 
 
 class _GroupSums:

@@ -1,4 +1,4 @@
-"""Running notebooks (parameters, the headless runner, headline numbers, the gallery), and the page of an edit.
+"""Running notebooks (parameters, the headless runner, headline numbers, the gallery), results, the page of an edit.
 
 Inside a notebook only `headline` is needed, so the runner and the exporter load on first use.
 """
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from workbench.runs.gallery import write_gallery
     from workbench.runs.notebooks import NotebookRun, list_notebooks, run_notebook
     from workbench.runs.parameters import check_parameters
+    from workbench.runs.results import Results, read_results
 
 __all__ = [
     "NotebookRun",
+    "Results",
     "check_parameters",
     "headline",
     "list_notebooks",
+    "read_results",
     "run_notebook",
     "write_edit_page",
     "write_gallery",
@@ -28,8 +31,10 @@ __all__ = [
 
 _HOME_OF = {
     "NotebookRun": "notebooks",
+    "Results": "results",
     "check_parameters": "parameters",
     "list_notebooks": "notebooks",
+    "read_results": "results",
     "run_notebook": "notebooks",
     "write_edit_page": "edit_page",
     "write_gallery": "gallery",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.editing.pareto import front_area, front_areas, hypervolume, pareto_front, sweep_means
+from workbench.editing.pareto import front_area, front_areas, hypervolume, pareto_front, sweep_means, verdict
 from workbench.errors import InvalidInputError, UnknownNameError
 
 points = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8)
@@ -122,3 +122,21 @@ def test_rows_of_something_else_are_refused() -> None:
 def test_a_reference_that_was_not_measured_is_named() -> None:
     with pytest.raises(UnknownNameError, match="unknown editor 'learned'; did you mean 'learned-mask'"):
         front_areas(make_rows({"learned-mask": [(0.5, 0.5)]}), reference="learned")
+
+
+def test_a_verdict_names_the_leader_and_what_is_sure() -> None:
+    rows = make_rows({"learned": [(0.6, 0.8)], "near": [(0.6, 0.801)], "far": [(0.5, 0.7)]})
+    jitter = np.random.default_rng(1).normal(0, 0.05, len(rows))
+    rows["lr"] = (rows["lr"] + jitter * (rows["editor"] == "near")).clip(0, 1)
+    areas = front_areas(rows, "learned")
+    assert verdict(areas[areas["editor"] != "near"], "learned", {"far": "Far"}).startswith(
+        "learned leads (0.700), 0.100 ahead of Far (95 % interval 0."
+    )
+    assert verdict(areas, "learned").endswith(": they cannot be told apart")
+    behind = front_areas(rows, "far")
+    text = verdict(behind[behind["editor"] != "near"], "far")
+    assert text.startswith("learned leads (0.700), 0.100 ahead of far (95 % interval 0.")
+    assert not text.endswith("apart")
+    assert verdict(areas[areas["editor"] == "learned"], "learned") == "learned leads (0.700), the only one"
+    with pytest.raises(UnknownNameError, match="unknown editor 'lerned'; did you mean 'learned'"):
+        verdict(areas, "lerned")
