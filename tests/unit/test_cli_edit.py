@@ -180,7 +180,7 @@ def test_an_input_is_never_overwritten(command: RunCommand, folder: Path, made: 
     [
         (
             ("--target", "bea"),
-            "unknown class 'bea'; did you mean 'bee'? Known: ant, bee, cat, dog. or give an index",
+            "unknown class 'bea'; did you mean 'bee'? Known: ant, bee, cat, dog. Or give an index",
         ),
         (("--target", "7"), "unknown class '7'"),
         (("--target", "bee", "--image", "none.png"), "there is no image file none.png"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from workbench.errors import InvalidInputError, UnknownNameError
+from workbench.errors import InvalidInputError
 
 #: Kinds of report by the file's suffix.
 REPORTS = (".html", ".md")
@@ -50,15 +50,6 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
             raise InvalidInputError(f"-s {name} is given twice")
         found[name] = _value(value)
     return found
-
-
-def class_index(target: str, names: tuple[str, ...]) -> int:
-    """A class by name, or by index where it is a number; raises `UnknownNameError` with the nearest name."""
-    if target in names:
-        return names.index(target)
-    if target.isdecimal() and int(target) < len(names):
-        return int(target)
-    raise UnknownNameError("class", target, names, hint=f"or give an index, 0 to {len(names) - 1}")
 
 
 def _value(text: str) -> Any:

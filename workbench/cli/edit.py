@@ -16,8 +16,6 @@ from workbench.cli._app import err, out
 from workbench.errors import InvalidInputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from workbench.editing import Edit, EditReport, EditResult
 
 _DEFAULT = "make"
@@ -96,10 +94,9 @@ def make(
 
     Writes the edit and a report. Exit status 2 where the edit did not succeed; nothing is written then.
     """
-    from workbench.data.own_images import read_folder, read_for
+    from workbench.data.own_images import read_case
     from workbench.editing import EditReport, EditRequest, choose_editor
     from workbench.models import load_model
-    from workbench.models.preprocessing import class_names
 
     page = given.report_path(out_file, report, not no_report)
     given.check_outputs([out_file, *([page] if page else [])], [image, Path(model)], force)
@@ -112,20 +109,15 @@ def make(
         seed=seed,
     )
     vit = load_model(model, architecture)
-    picture, wanted = read_for(vit, image), given.class_index(target, class_names(vit))
-    near = read_folder(vit, neighbours) if neighbours else None
-    far = read_folder(vit, protect) if protect else None
-    _check_wrong(vit, picture, wanted, image)
+    case = read_case(vit, image, target, neighbours, protect)
     choice = choose_editor(vit, _editor_name(editor, mask), hypernetwork, **settings)
     out.print(choice.why, soft_wrap=True)
-    result = choice.editor.edit(EditRequest(picture, wanted))
+    result = choice.editor.edit(EditRequest(case.image, case.target))
     out.print(result.outcome(), soft_wrap=True)
     if not result.succeeded:
         raise typer.Exit(2)
-    edit = _signed(result, model, image.name, choice.entry.name)
-    made = EditReport.of(
-        vit, result, names=(model, image.name, choice.entry.name), neighbours=near, protected=far
-    )
+    edit = _signed(result, model, case.name, choice.entry.name)
+    made = EditReport.of(vit, result, case, model_name=model, editor=choice.entry.name)
     _say(made)
     edit.save(out_file)
     out.print(f"wrote {_size(out_file)}, {edit.parameters:,} scalars", soft_wrap=True)
@@ -244,19 +236,6 @@ def _editor_name(editor: str, mask: str) -> str:
     if mask and mask not in _MASKS:
         raise UnknownNameError("mask", mask, _MASKS)
     return editor or _MASKS.get(mask, "")
-
-
-def _check_wrong(model: nn.Module, image: Tensor, target: int, path: Path) -> None:
-    """Raise `InvalidInputError` where the model gets the image right already."""
-    from workbench.models import logits_of
-    from workbench.models.preprocessing import class_names
-
-    probabilities = logits_of(model, image[None]).softmax(1)[0]
-    if int(probabilities.argmax()) == target:
-        raise InvalidInputError(
-            f"the model already takes {path.name} for {class_names(model)[target]!r} (probability "
-            f"{float(probabilities[target]):.3f}): there is nothing to correct"
-        )
 
 
 def _signed(result: EditResult, model: str, image: str, editor: str) -> Edit:

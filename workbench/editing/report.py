@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from workbench.data.own_images import OwnImages
+from workbench.data.own_images import OwnCase, OwnImages
 from workbench.editing.changes import AppendedUnits, ChangeSequence, LowRankChange, WeightChange
 from workbench.editing.edit import Edit
 from workbench.editing.judging import Judge
@@ -50,6 +50,11 @@ class Neighbours:
     def fixed(self) -> np.ndarray:
         """Positions of those that were wrong and are right."""
         return np.flatnonzero(((self.before != self.target) & (self.after == self.target)).numpy())
+
+    @property
+    def still_wrong(self) -> np.ndarray:
+        """Positions of those that were wrong and are not right."""
+        return np.setdiff1d(self.wrong, self.fixed)
 
     @property
     def lost(self) -> np.ndarray:
@@ -117,7 +122,7 @@ class EditReport:
         protected: Images that should stay as they are, where some were given.
 
     Example:
-        >>> report = EditReport.of(model, result, neighbours=read_folder(model, "clocks"), names=("vit", "x.png", "ft"))
+        >>> report = EditReport.of(model, result, case, model_name="emoji_vit_s14", editor="learned-mask")
         >>> print(*report.sentences(), sep="\\n")
         SR 1.000: the image is right
         GR 0.833: 5 of 6 wrong neighbours are right now
@@ -132,35 +137,31 @@ class EditReport:
 
     @classmethod
     def of(
-        cls,
-        model: nn.Module,
-        result: EditResult,
-        *,
-        names: tuple[str, str, str],
-        neighbours: OwnImages | None = None,
-        protected: OwnImages | None = None,
+        cls, model: nn.Module, result: EditResult, case: OwnCase, *, model_name: str, editor: str
     ) -> EditReport:
-        """Judge an edit of one image on other images.
+        """Judge the edit of a user's image on the images around it.
 
         Args:
             model: The unedited model.
             result: The edit.
-            names: Of the model, of the image and of the editor.
-            neighbours: Images of the same right class; the edited one is left out if it is among them.
-            protected: Images whose predictions should stay.
+            case: What was edited; the edited image is left out of its neighbours if it is among them.
+            model_name: What the model is called.
+            editor: Name of the editor.
         """
-        image, target = result.images[0], int(result.targets[0])
-        judge = Judge(model, image[None])
+        judge = Judge(model, case.image[None])
 
         def predicted(own: OwnImages) -> tuple[Tensor, Tensor]:
             return judge.predictions([], own.images), judge.predictions(result.edit, own.images)
 
-        near = None if neighbours is None else neighbours.without(image)
+        near = None if case.neighbours is None else case.neighbours.without(case.image)
+        far = case.protected
         return cls(
-            *names,
+            model_name,
+            case.name,
+            editor,
             result,
-            None if near is None else Neighbours(near, target, *predicted(near)),
-            None if protected is None else Protected(protected, *predicted(protected)),
+            None if near is None else Neighbours(near, case.target, *predicted(near)),
+            None if far is None else Protected(far, *predicted(far)),
         )
 
     def sentences(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from workbench.editing.report import EditReport, Neighbours, Protected
 
 _SHOWN = 14  # thumbnails a row
-_THUMBNAIL = 72
 
 
 def change_lengths(edit: Edit, title: str = "") -> go.Figure:
@@ -56,27 +55,18 @@ def change_lengths(edit: Edit, title: str = "") -> go.Figure:
 
 
 def judged_images(report: EditReport, title: str = "") -> go.Figure:
-    """Thumbnails of the neighbours and protected images of a report, with what they are taken for now.
+    """Thumbnails of the edited image and those around it, with what each is taken for now.
 
-    Neighbours that were wrong come in one row, those that were right before in another; then protected images,
-    those that changed first.
-
-    Raises:
-        InvalidInputError: the report was made without such images.
+    The edited image comes first, then neighbours that were wrong before; a row each for neighbours that were right
+    before and for protected images, those that changed first.
     """
-    names = report.result.class_names
-    rows = []
+    rows = [_edited_row(report)]
     if report.neighbours is not None:
-        rows += _neighbour_rows(report.neighbours, names)
+        rows += _right_before(report.neighbours, report.result.class_names)
     if report.protected is not None and len(report.protected.own):
-        rows.append(_protected_row(report.protected, names))
-    if not rows:
-        raise InvalidInputError(
-            "the report has no neighbours and no protected images: give some when it is made"
-        )
-    sheet = Sheet(
-        sum(row.height for row in rows) + 84, title or "Images around the edited one", t=76, b=4, l=8
-    )
+        rows.append(_protected_row(report.protected, report.result.class_names))
+    height = sum(row.height for row in rows)
+    sheet = Sheet(height + 84, title or "The edited image and those around it", t=76, b=4, l=8)
     top = 0
     for row in rows:
         row.draw(sheet, top)
@@ -84,33 +74,53 @@ def judged_images(report: EditReport, title: str = "") -> go.Figure:
     return sheet.build()
 
 
-def _neighbour_rows(found: Neighbours, names: Sequence[str]) -> list[NeighbourRow]:
-    right_before = np.setdiff1d(np.arange(len(found.own)), found.wrong)
-    rows = []
-    if len(found.wrong):
-        heading = f"neighbours that were wrong: <b>{len(found.fixed)} of {len(found.wrong)} right now</b>"
-        rows.append(_row(heading, found, found.wrong, found.fixed, names))
-    if len(right_before):
-        kept = np.setdiff1d(right_before, found.lost)
-        heading = f"neighbours that were right: <b>{len(kept)} of {len(right_before)} still right</b>"
-        rows.append(_row(heading, found, right_before, kept, names))
-    return rows
+def _edited_row(report: EditReport) -> NeighbourRow:
+    """The edited image and, after it, the neighbours that were wrong before."""
+    result, found = report.result, report.neighbours
+    own = _thumbnail(result.images[0], f"<b>edited</b><br>{wrapped(result.predicted_name(), 11)}")
+    if found is None or not len(found.wrong):
+        return _row("the edited image", [own], [result.reliability == 1])
+    heading = f"neighbours that were wrong: <b>{len(found.fixed)} of {len(found.wrong)} right now</b>"
+    shown = found.wrong[: _SHOWN - 1]
+    others = _thumbnails(found, shown, result.class_names)
+    well = [result.reliability == 1, *(i in found.fixed for i in shown)]
+    return _row(heading + _counted(shown, found.wrong), [own, *others], well)
+
+
+def _right_before(found: Neighbours, names: Sequence[str]) -> list[NeighbourRow]:
+    chosen = np.setdiff1d(np.arange(len(found.own)), found.wrong)
+    if not len(chosen):
+        return []
+    kept, shown = np.setdiff1d(chosen, found.lost), chosen[:_SHOWN]
+    heading = f"neighbours that were right: <b>{len(kept)} of {len(chosen)} still right</b>"
+    return [
+        _row(heading + _counted(shown, chosen), _thumbnails(found, shown, names), [i in kept for i in shown])
+    ]
 
 
 def _protected_row(found: Protected, names: Sequence[str]) -> NeighbourRow:
     kept = np.setdiff1d(np.arange(len(found.own)), found.changed)
-    heading = f"protected images: <b>{len(found.changed)} of {len(found.own)} changed</b>"
-    return _row(heading, found, np.concatenate([found.changed, kept]), kept, names)
-
-
-def _row(
-    heading: str, found: Neighbours | Protected, chosen: np.ndarray, well: np.ndarray, names: Sequence[str]
-) -> NeighbourRow:
+    chosen = np.concatenate([found.changed, kept])
     shown = chosen[:_SHOWN]
-    more = f", {len(shown)} shown" if len(chosen) > len(shown) else ""
-    return NeighbourRow(
-        heading + more,
-        [png_uri(found.own.images[i], _THUMBNAIL, 32) for i in shown],
-        [wrapped(names[int(found.after[i])], 11) for i in shown],
-        [i in well for i in shown],
+    heading = f"protected images: <b>{len(found.changed)} of {len(chosen)} changed</b>"
+    return _row(
+        heading + _counted(shown, chosen), _thumbnails(found, shown, names), [i in kept for i in shown]
     )
+
+
+def _row(heading: str, thumbnails: Sequence[tuple[str, str]], well: Sequence[bool]) -> NeighbourRow:
+    return NeighbourRow(heading, [uri for uri, _ in thumbnails], [caption for _, caption in thumbnails], well)
+
+
+def _thumbnails(
+    found: Neighbours | Protected, shown: np.ndarray, names: Sequence[str]
+) -> list[tuple[str, str]]:
+    return [_thumbnail(found.own.images[i], wrapped(names[int(found.after[i])], 11)) for i in shown]
+
+
+def _thumbnail(image: Any, caption: str) -> tuple[str, str]:
+    return png_uri(image, 72, 32), caption
+
+
+def _counted(shown: np.ndarray, chosen: np.ndarray) -> str:
+    return f", {len(shown)} shown" if len(chosen) > len(shown) else ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.errors import UnknownNameError
+
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -35,6 +37,24 @@ def class_names(model: nn.Module) -> tuple[str, ...]:
     names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
     count = class_count(model)
     return tuple(names) if names and len(names) == count else tuple(f"class {i}" for i in range(count))
+
+
+def class_index(model: nn.Module, target: str | int) -> int:
+    """A class by name, or by index where it is a number.
+
+    Raises:
+        UnknownNameError: neither; the message names the nearest.
+
+    Example:
+        >>> class_index(load_model("emoji_vit_s14"), "clock")
+        3
+    """
+    names = class_names(model)
+    if target in names:
+        return names.index(str(target))
+    if str(target).isdecimal() and int(target) < len(names):
+        return int(target)
+    raise UnknownNameError("class", target, names, hint=f"Or give an index, 0 to {len(names) - 1}")
 
 
 def input_size(model: nn.Module) -> int:

@@ -26,7 +26,7 @@ def write_edit_page(report: EditReport, path: str | Path) -> Path:
     neighbours and protected images where there were some, and every setting.
 
     Example:
-        >>> write_edit_page(EditReport.of(model, result, names=("vit", "x.png", "ft")), "fix.html")
+        >>> write_edit_page(report, "fix.html")
         PosixPath('fix.html')
     """
     from workbench import figures

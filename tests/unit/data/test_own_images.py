@@ -12,9 +12,11 @@ from PIL import Image
 from torch import nn
 
 from workbench.data.images import read_image
-from workbench.data.own_images import read_folder, read_for
+from workbench.data.own_images import read_case, read_folder, read_for, write_example
 from workbench.data.preprocess import from_timm
-from workbench.errors import InvalidInputError
+from workbench.errors import InvalidInputError, UnknownNameError
+from workbench.models import logits_of
+from workbench.models.preprocessing import class_index, class_names
 
 
 def write(path: Path, seed: int = 0, size: tuple[int, int] = (50, 70)) -> Path:
@@ -62,3 +64,42 @@ def test_a_folder_without_images_and_a_file_that_is_none(vit: nn.Module, tmp_pat
     (tmp_path / "broken.png").write_text("this is text")
     with pytest.raises(InvalidInputError, match=r"broken\.png is not an image"):
         read_folder(vit, tmp_path)
+
+
+def test_a_case_holds_what_the_model_says_and_the_folders(vit: nn.Module, tmp_path: Path) -> None:
+    path = write(tmp_path / "near" / "a.png")
+    order = logits_of(vit, read_for(vit, path)[None]).softmax(1)[0].sort(descending=True)
+    names = class_names(vit)
+    case = read_case(vit, path, names[order.indices[1]], neighbours=tmp_path / "near")
+    assert (case.target, case.predicted) == (int(order.indices[1]), names[order.indices[0]])
+    assert str(case) == (
+        f"a.png: taken for {case.predicted!r} ({float(order.values[0]):.0%}), should be {case.target_name!r}"
+    )
+    assert case.neighbours is not None
+    assert case.neighbours.names == ("a.png",)
+    assert case.protected is None
+    with pytest.raises(InvalidInputError, match=r"the model already takes a\.png for .* nothing to correct"):
+        read_case(vit, path, case.predicted)
+
+
+def test_classes_by_name_and_by_index(vit: nn.Module) -> None:
+    assert class_index(vit, "chair") == class_index(vit, "2") == class_index(vit, 2) == 2
+    for wrong in ("chiar", "7", -1, ""):
+        with pytest.raises(UnknownNameError, match=r"unknown class .* Or give an index, 0 to 6"):
+            class_index(vit, wrong)
+
+
+def test_the_example_is_a_case_with_all_its_folders(emoji_vit: nn.Module, tmp_path: Path) -> None:
+    example = write_example(emoji_vit, tmp_path)
+    case = read_case(emoji_vit, **example)
+    assert case.predicted != case.target_name
+    assert case.neighbours is not None
+    assert case.name in case.neighbours.names
+    assert case.protected is not None
+    assert len(case.protected)
+
+
+def test_the_example_needs_a_model_of_the_emoji_kinds(vit: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError):
+        write_example(vit, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from workbench.data.own_images import OwnImages
+from workbench.data.own_images import OwnCase, OwnImages
 from workbench.editing import (
     AppendedUnits,
     Change,
@@ -36,6 +38,7 @@ def neighbours(before: list[int], after: list[int]) -> Neighbours:
 def test_only_neighbours_that_were_wrong_count() -> None:
     found = neighbours(before=[0, 0, 2, 1, 1], after=[1, 0, 1, 1, 0])
     assert (found.wrong.tolist(), found.fixed.tolist(), found.lost.tolist()) == ([0, 1, 2], [0, 2], [4])
+    assert found.still_wrong.tolist() == [1]
     assert found.gr == pytest.approx(2 / 3)
     assert found.sentence() == (
         "GR 0.667: 2 of 3 wrong neighbours are right now; 2 were right before and are left out, 1 of them lost"
@@ -62,12 +65,16 @@ def result(vit: nn.Module, request_: EditRequest) -> EditResult:
 
 
 @pytest.fixture
-def report(vit: nn.Module, result: EditResult, images: Tensor) -> EditReport:
+def case(result: EditResult, images: Tensor) -> OwnCase:
     """Every image of the fixture as a neighbour, the edited one among them, and as a protected image."""
     around = OwnImages(tuple(f"{i}.png" for i in range(12)), images)
-    return EditReport.of(
-        vit, result, names=("small", "a|b.png", "random-mask"), neighbours=around, protected=around
-    )
+    target = int(result.targets[0])
+    return OwnCase("a|b.png", result.images[0], target, result.target_name, "other", 0.5, around, around)
+
+
+@pytest.fixture
+def report(vit: nn.Module, result: EditResult, case: OwnCase) -> EditReport:
+    return EditReport.of(vit, result, case, model_name="small", editor="random-mask")
 
 
 def test_judged_as_by_the_model_with_the_edit_in_it(
@@ -95,8 +102,9 @@ def test_sentences_and_likeliest_classes(report: EditReport) -> None:
     assert likeliest["p after"].is_monotonic_decreasing
 
 
-def test_without_other_images_there_is_sr_alone(vit: nn.Module, result: EditResult) -> None:
-    report = EditReport.of(vit, result, names=("small", "x.png", "random-mask"))
+def test_without_other_images_there_is_sr_alone(vit: nn.Module, result: EditResult, case: OwnCase) -> None:
+    alone = replace(case, neighbours=None, protected=None)
+    report = EditReport.of(vit, result, alone, model_name="small", editor="random-mask")
     assert [sentence[:2] for sentence in report.sentences()] == ["SR"]
     assert "Neighbours" not in report.to_markdown()
 

@@ -57,7 +57,7 @@ def test_an_edit_without_changes_is_refused() -> None:
 
 def test_rows_count_the_fixed_the_lost_and_the_changed(report: EditReport) -> None:
     assert headings(report) == [
-        "neighbours that were wrong: <b>3 of 18 right now</b>, 14 shown",
+        "neighbours that were wrong: <b>3 of 18 right now</b>, 13 shown",
         "neighbours that were right: <b>1 of 2 still right</b>",
         "protected images: <b>4 of 20 changed</b>, 14 shown",
     ]
@@ -65,13 +65,15 @@ def test_rows_count_the_fixed_the_lost_and_the_changed(report: EditReport) -> No
 
 def test_badges_say_how_each_image_fares_and_changed_ones_come_first(report: EditReport) -> None:
     badges = [trace.text for trace in figures.judged_images(report).data if set(trace.text) <= {"✓", "✗"}]
-    assert ["".join(row) for row in badges] == ["✓✓✓" + "✗" * 11, "✗✓", "✗" * 4 + "✓" * 10]
+    edited = "✓" if report.result.reliability == 1 else "✗"
+    assert ["".join(row) for row in badges] == [edited + "✓✓✓" + "✗" * 10, "✗✓", "✗" * 4 + "✓" * 10]
 
 
 def test_captions_are_what_each_is_taken_for_now(report: EditReport) -> None:
     names = report.result.class_names
     captions = [t.text for t in figures.judged_images(report).data if not set(t.text) <= {"✓", "✗"}]
     assert list(captions[1]) == [names[0], names[1]]
+    assert captions[0][0] == f"<b>edited</b><br>{report.result.predicted_name()}"
 
 
 def test_it_is_small_and_leaves_the_report_as_it_was(report: EditReport) -> None:
@@ -84,9 +86,10 @@ def test_it_is_small_and_leaves_the_report_as_it_was(report: EditReport) -> None
     assert torch.equal(report.neighbours.own.images, before.own.images)
 
 
-def test_a_report_without_other_images_is_refused(trajectory: EditTrajectory) -> None:
-    with pytest.raises(InvalidInputError, match="no neighbours and no protected images"):
-        figures.judged_images(EditReport("small", "x.png", "ft", trajectory))
+def test_without_other_images_the_edited_one_is_there(trajectory: EditTrajectory) -> None:
+    alone = EditReport("small", "x.png", "ft", trajectory)
+    assert headings(alone) == ["the edited image"]
+    assert len(figures.judged_images(alone).layout.images) == 1
 
 
 def test_the_course_of_an_edit_without_a_mask_can_be_drawn(

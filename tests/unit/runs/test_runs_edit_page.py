@@ -6,10 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor, nn
 
-from workbench.data.own_images import OwnImages
+from workbench.data.own_images import OwnCase, OwnImages
 from workbench.editing import Editor, EditReport, EditRequest, EditResult, EditSettings, RandomMask
 from workbench.models import logits_of
 from workbench.runs import write_edit_page
@@ -25,8 +24,8 @@ def result(vit: nn.Module, images: Tensor) -> EditResult:
 @pytest.fixture
 def page(vit: nn.Module, result: EditResult, images: Tensor, tmp_path: Path) -> str:
     around = OwnImages(tuple(f"<{i}>.png" for i in range(12)), images)
-    names = ("small & tiny", "<wrong>.png", "random-mask")
-    report = EditReport.of(vit, result, names=names, neighbours=around, protected=around)
+    case = OwnCase("<wrong>.png", images[0], int(result.targets[0]), "", "", 0.5, around, around)
+    report = EditReport.of(vit, result, case, model_name="small & tiny", editor="random-mask")
     return write_edit_page(report, tmp_path / "fix.html").read_text(encoding="utf-8")
 
 
@@ -64,6 +63,8 @@ def test_neighbours_that_are_only_the_image_itself_leave_no_figure(
     vit: nn.Module, result: EditResult, tmp_path: Path
 ) -> None:
     alone = OwnImages(("x.png",), result.images)
-    report = EditReport.of(vit, result, names=("small", "x.png", "ft"), neighbours=alone)
-    assert "All neighbours (0)" in write_edit_page(report, tmp_path / "fix.html").read_text(encoding="utf-8")
-    assert torch.equal(alone.images, result.images)
+    case = OwnCase("x.png", result.images[0], int(result.targets[0]), "", "", 0.5, alone)
+    report = EditReport.of(vit, result, case, model_name="small", editor="ft")
+    page = write_edit_page(report, tmp_path / "fix.html").read_text(encoding="utf-8")
+    assert "All neighbours (0)" in page
+    assert page.count('<div class="figure">') == 3  # course, lengths, units
