@@ -211,7 +211,7 @@ def test_the_report_says_what_was_measured(place: Path) -> None:
     assert report["preprocess"] == {"name": "repo", "resize": 37, "crop": 32, "interpolation": "bilinear"}
     assert report["protected"] == {"images": 6, "chosen": "as given"}
     assert report["settings"] == {"learning_rate": 5e-4, "max_steps": 3}
-    assert report["editor"] == "learned-mask"
+    assert (report["editor"], report["device"]) == ("learned-mask", "cpu")
 
 
 def test_the_table_has_groups_and_both_means(place: Path) -> None:
@@ -432,6 +432,7 @@ def test_pug_by_light_and_character_where_several_classes_are_right(place: Path)
         (("--hypernetwork", "wide.pth"), "is for a model of width 48 with 7 hidden units"),
         (("--preset", "publishd"), "unknown preset 'publishd'; did you mean 'published'?"),
         (("--preprocess", "tim"), "unknown preprocessing 'tim'; did you mean 'timm'?"),
+        (("--device", "tpu7"), "--device tpu7 cannot be used (Invalid device string: 'tpu7'); try cpu"),
         (("--density", "1.5"), "density 1.5 is outside (0, 1]"),
         (("-s", "sparsity=0.9"), "give densities instead of a sparsity"),
         (

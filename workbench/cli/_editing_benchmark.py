@@ -62,6 +62,7 @@ class Choice:
     settings: tuple[str, ...]
     preset: str
     preprocess: str
+    device: str
     limit: int | None
 
 
@@ -77,7 +78,8 @@ def measure(choice: Choice, rows: Path) -> tuple[dict[str, Any], ProtocolResult]
     for name in given.keys() & {"preset", "hypernetwork"}:
         raise InvalidInputError(f"give --{name} instead of -s {name}=…")
     variants = variants_of(choice.editor, choice.densities, given)
-    model: nn.Module = load_model(choice.model, choice.architecture)
+    device = _device(choice.device)
+    model: nn.Module = load_model(choice.model, choice.architecture).to(device)
     guide = _hypernetwork(choice, model)
     preprocess = preset(choice.preprocess, model)
     common = {**_with_images(given, preprocess), **_preset(choice)}
@@ -103,6 +105,7 @@ def measure(choice: Choice, rows: Path) -> tuple[dict[str, Any], ProtocolResult]
         "preset": choice.preset,
         "settings": given,
         "preprocess": asdict(preprocess),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "layout": choice.layout,
         "protected": {"images": len(protected), "chosen": rule},
         "edits_a_group_at_most": choice.limit,
@@ -151,6 +154,18 @@ def _label(settings: Mapping[str, Any]) -> str:
 def _cells(row: Mapping[str, float | None]) -> list[str]:
     forms = dict.fromkeys(MEASURES, ".3f") | {"steps": ".1f"}
     return ["–" if row[name] is None else format(row[name], form) for name, form in forms.items()]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(
+            f"--device {name} cannot be used ({reason}); try cpu, or cuda where there is a GPU"
+        ) from None
+    return device
 
 
 def _model_facts(name: str, model: Any) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def editing(
     preprocess: Annotated[
         str, typer.Option(help="repo, as the published code, or timm, as the model")
     ] = "repo",
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     limit: Annotated[int | None, typer.Option(min=1, help="Edits of a group at most; default: all.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the JSON file if it is there.")] = False,
 ) -> None:
@@ -137,6 +138,7 @@ def editing(
         settings=tuple(setting or ()),
         preset=preset,
         preprocess=preprocess,
+        device=device,
         limit=limit,
     )
     report, result = measure.measure(choice, out_file.with_name(f"{out_file.stem}-edits.jsonl"))

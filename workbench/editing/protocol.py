@@ -172,6 +172,7 @@ class PublishedProtocol:
         config = getattr(self.model, "pretrained_cfg", None) or {}
         return {
             "model": base,
+            "device": next(self.model.parameters()).device.type,
             "scaling": [list(config.get(name) or ()) for name in ("mean", "std")],
             "editor": self.editor,
             "common": _plain(self.common),

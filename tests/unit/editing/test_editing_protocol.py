@@ -82,15 +82,18 @@ def test_every_registered_editor_runs(
     vit: nn.Module, files: ImageList, group: DiskGroup, hypernetwork: MaskHypernetwork, tmp_path: Path
 ) -> None:
     log = RowLog(tmp_path / "rows.jsonl")
-    for name in ("learned-mask", "random-mask", "gradient-mask", "ft-l2", "lora"):
+    settings = {"hypernetwork": hypernetwork, "blocks": (1, 2, 3), "block": 2, "max_steps": 2, "steps": 2}
+    names = [
+        name for name in EDITORS if name != "mend"
+    ]  # which first needs a network of its own to be trained
+    for name in names:
         entry = EDITORS[name]
-        settings = {"hypernetwork": hypernetwork, "blocks": (1, 2, 3), "max_steps": 2, "learning_rate": 1e-3}
         common = {key: value for key, value in settings.items() if key in entry.settings}
         variants = variants_of(name, settings=common)[:1]
         result = protocol_of(vit, files, name, variants=variants, common=common, limit=1).run([group], log)
         assert len(result.edits) == 1
         assert set(MEASURES) <= set(result.edits[0])
-    assert len(log) == 5
+    assert len(log) == len(names)
 
 
 def test_the_unedited_model_is_left_as_it_was(
