@@ -19,8 +19,9 @@ from workbench.data.images import check_images
 from workbench.editing.edit import Edit
 from workbench.editing.metrics import EditScores, edit_scores, predictions
 from workbench.errors import CheckpointError, InvalidInputError
-from workbench.models import PrefixCache, SplitViT, check_vit, fingerprint
-from workbench.models.split import reads_prefix_tokens_only
+from workbench.models import PrefixCache, SplitViT, TokenStore, check_vit, fingerprint
+from workbench.models.prefix_cache import Images
+from workbench.models.split import Entry, reads_prefix_tokens_only
 
 #: An edit, or several that are put in one after the other. The first was made on the judged model, a later one on
 #: it as well or on the model with all earlier ones in it.
@@ -32,9 +33,11 @@ class Judge:
 
     Args:
         model: A timm vision transformer, in evaluation mode.
-        protected: Images whose predictions should stay, (m, 3, H, W), in [0, 1]; may be empty.
+        protected: Images in [0, 1] whose predictions should stay: (m, 3, H, W), or batches that can be gone through
+            more than once, such as a loader; may be empty.
         cache: Keeps the prefix tokens; one cache may serve many judges. None for one of the judge's own.
-        batch_size: Images that are evaluated together.
+        batch_size: Images that are evaluated together; on a processor more are slower.
+        prefix_dtype: Type that the prefix runs in, for accelerators (see `SplitViT`).
 
     Example:
         >>> judge = Judge(model, sensitive_set(model).images)
@@ -45,18 +48,21 @@ class Judge:
     def __init__(
         self,
         model: nn.Module,
-        protected: Float[Tensor, "images 3 height width"],
+        protected: Images,
         cache: PrefixCache | None = None,
         batch_size: int = 16,
+        prefix_dtype: torch.dtype | None = None,
     ) -> None:
-        if len(protected):
+        if isinstance(protected, Tensor) and len(protected):
             check_images(protected)
         self.model: Any = check_vit(model)
         self.base = fingerprint(model)
-        self.protected, self.batch_size = protected, batch_size
+        self.protected, self.batch_size, self.prefix_dtype = protected, batch_size, prefix_dtype
         self.cache = PrefixCache() if cache is None else cache
-        self._pooled_only = reads_prefix_tokens_only(model)
         self._before: Tensor | None = None
+        self._tokens: dict[
+            tuple[int, str], TokenStore
+        ] = {}  # of the protected images, by where a tail starts
 
     @property
     def before(self) -> Int[Tensor, " images"]:
@@ -101,9 +107,7 @@ class Judge:
         after = self._after(self._tail(edit))
         return after != self._unedited()
 
-    def predictions(
-        self, edit: Edits, images: Float[Tensor, "images 3 height width"]
-    ) -> Int[Tensor, " images"]:
+    def predictions(self, edit: Edits, images: Images) -> Int[Tensor, " images"]:
         """Most likely classes of images, by the model with an edit in it, or with several in a row.
 
         Raises:
@@ -117,25 +121,37 @@ class Judge:
         """Predictions on the protected images; those before an edit, where they are missing, cost a tail only."""
         if tail is None:
             return self._unedited()
+        split, place = tail.split, (tail.split.first_block, tail.split.entry)
+        if place not in self._tokens:
+            self._tokens[place] = self.cache.tokens(split, self.protected, self.base)
+        tokens = self._tokens[place]
         if self._before is None:
-            self._before = self._predict(replace(tail, weights={}), self.protected)
-        return self._predict(tail, self.protected)
+            self._before = predictions(split, tokens, None, self.batch_size)
+        return predictions(split, tokens, tail.weights, self.batch_size)
 
     def _unedited(self) -> Tensor:
         if self._before is None:
             self._before = self._predict(None, self.protected)
         return self._before
 
-    def _predict(self, tail: _Tail | None, images: Tensor) -> Tensor:
-        if len(images) == 0:
-            return torch.empty(0, dtype=torch.long)
+    def _predict(self, tail: _Tail | None, images: Images) -> Tensor:
         if tail is not None:
             tokens = self.cache.tokens(tail.split, images, self.base)
             return predictions(tail.split, tokens, tail.weights, self.batch_size)
         # Nothing changes: no tokens are kept, since hardly an edit starts where this does.
-        split = SplitViT(self.model, len(self.model.blocks) - 1, "attention", self._pooled_only)
-        return torch.cat(
-            [predictions(split, tokens) for tokens in split.prefix_batches(images, self.batch_size)]
+        split = self._split(len(self.model.blocks) - 1, "attention")
+        batches = [images] if isinstance(images, Tensor) else images
+        parts = [
+            predictions(split, tokens)
+            for batch in batches
+            if len(batch)
+            for tokens in split.prefix_batches(batch, self.batch_size)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
+
+    def _split(self, first_block: int, entry: Entry) -> SplitViT:
+        return SplitViT(
+            self.model, first_block, entry, reads_prefix_tokens_only(self.model), self.prefix_dtype
         )
 
     def _tail(self, edits: Edits) -> _Tail | None:
@@ -149,8 +165,7 @@ class Judge:
         composed = reduce(Edit.compose, (replace(e, base=self.base) for e in listed), Edit(self.base, {}))
         if composed.first_block is None:
             return None
-        split = SplitViT(self.model, composed.first_block, composed.entry, self._pooled_only)
-        return _Tail(split, composed.weights(self.model))
+        return _Tail(self._split(composed.first_block, composed.entry), composed.weights(self.model))
 
     def _check_model(self) -> None:
         if fingerprint(self.model) != self.base:

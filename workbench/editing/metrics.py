@@ -168,13 +168,12 @@ class EvaluationSet:
 
 
 def predictions(
-    split: SplitViT, tokens: Tokens | TokenStore, weights: Weights | None = None, batch_size: int = 64
+    split: SplitViT, tokens: Tokens | TokenStore, weights: Weights | None = None, batch_size: int = 16
 ) -> Int[Tensor, " batch"]:
     """Most likely classes from prefix tokens, without gradient, `batch_size` images at a time."""
-    device = next(split.model.parameters()).device
     chunks = (tokens if isinstance(tokens, TokenStore) else TokenStore(tokens)).chunks(batch_size)
     with torch.no_grad():
-        parts = [split.tail(chunk.to(device), weights).argmax(dim=1).cpu() for chunk in chunks]
+        parts = [split.tail(chunk.to(split.device), weights).argmax(dim=1).cpu() for chunk in chunks]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from workbench.data.cache import cache_dir
 from workbench.errors import IntegrityError, InvalidInputError
 from workbench.models.loading import fingerprint
-from workbench.models.split import SplitViT, Tokens
+from workbench.models.split import SplitViT
 from workbench.models.token_store import TokenStore, write_tokens
 
 #: Images, or batches of them that can be gone through more than once (a list, a loader).
@@ -31,15 +31,14 @@ _BATCH = 16
 class PrefixCache:
     """Tokens at a tail's entry, for sets of images that are asked for again and again.
 
-    They are known by the model's fingerprint, the tail's entry and the SHA-256 of the images. The same images in
-    other batches are the same set.
+    They are known by the model's fingerprint, the tail's entry, the type that the prefix runs in and the SHA-256 of the
+    images. The same images in other batches are the same set. In memory they stay on the model's device.
 
     Args:
         budget: Bytes of tokens to keep in memory. Beyond it the least recently used go to files, and a set larger
             than the budget is written to one while it is computed.
         folder: Of the files; None for ``prefix`` in the data cache. It may be deleted at any time. A file that is
             damaged or truncated is computed anew.
-        autocast: Run the prefix in this type (``torch.bfloat16``, on an accelerator); tokens stay float32.
 
     Example:
         >>> cache = PrefixCache(budget=2 << 30)
@@ -48,12 +47,10 @@ class PrefixCache:
         ...     logits = split.tail(tokens)
     """
 
-    def __init__(
-        self, budget: int = 1 << 30, folder: Path | None = None, autocast: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, budget: int = 1 << 30, folder: Path | None = None) -> None:
         if budget < 0:
             raise InvalidInputError(f"budget is {budget}; it is a number of bytes, at least 0")
-        self.budget, self.autocast = budget, autocast
+        self.budget = budget
         self.folder = cache_dir() / "prefix" if folder is None else Path(folder)
         self._stores: OrderedDict[str, TokenStore] = OrderedDict()  # least recently used first
 
@@ -96,13 +93,13 @@ class PrefixCache:
             kind = f"{tuple(batch.shape[1:])} {batch.dtype}"
         config = getattr(split.model, "pretrained_cfg", None) or {}
         scaling = (config.get("mean"), config.get("std"))
-        entry = f"{split.first_block} {split.entry} {self.autocast} {scaling}"
+        entry = f"{split.first_block} {split.entry} {split.prefix_dtype} {scaling}"
         return count, hashlib.sha256(f"{base} {entry} {kind} {digest.hexdigest()}".encode()).hexdigest()
 
     def _computed(self, split: SplitViT, images: Images, count: int, path: Path) -> TokenStore:
         if count == 0:
             return TokenStore(torch.empty(0, 1, split.model.embed_dim))
-        batches = self._prefix(split, images)
+        batches = (split.prefix(batch) for batch in _rebatched(_batches(images), _BATCH))
         first = next(batches)
         shape, size = (count, *first.shape[1:]), count * first[0].nbytes
         if size > self.budget:
@@ -114,13 +111,6 @@ class PrefixCache:
             tokens[end : end + len(batch)] = batch
             end += len(batch)
         return TokenStore(tokens)
-
-    def _prefix(self, split: SplitViT, images: Images) -> Iterator[Tokens]:
-        device = next(split.model.parameters()).device
-        for batch in _rebatched(_batches(images), _BATCH):
-            with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
-                tokens = split.prefix(batch.to(device))
-            yield tokens.float() if self.autocast else tokens
 
     def _keep_to(self, size: int) -> None:
         """Move what was used least recently to files until no more than `size` bytes are in memory."""

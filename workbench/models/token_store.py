@@ -171,6 +171,6 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
         return torch.empty(0, dtype=dtype).numpy().dtype
     except TypeError:
         raise InvalidInputError(
-            f"tokens of type {dtype} cannot be written to a file; use a model in float32, and "
-            "PrefixCache(autocast=torch.bfloat16) to compute its prefix faster"
+            f"tokens of type {dtype} cannot be written to a file; use a model in float32 and "
+            "SplitViT(…, prefix_dtype=torch.bfloat16)"
         ) from None

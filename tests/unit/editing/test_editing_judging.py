@@ -265,6 +265,31 @@ def test_neither_batches_nor_where_tokens_are_matter(
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_batches_that_are_gone_through_more_than_once(
+    vit: nn.Module, protected: Tensor, images: Tensor, prefixes: list[int]
+) -> None:
+    edit, batches = edit_of(vit, ("blocks.2.mlp.fc1", "rows")), list(protected.split(7))
+    whole, batched = Judge(vit, protected), Judge(vit, batches)
+    assert torch.equal(batched.changed(edit), whole.changed(edit))
+    assert torch.equal(batched.predictions(edit, batches), batched.predictions(edit, protected))
+    assert torch.equal(Judge(vit, batches).before, whole.before)
+    assert torch.equal(Judge(vit, [images[:0], images, images[:0]]).before, classes(vit, images))
+    assert len(Judge(vit, []).before) == 0
+    prefixes.clear()
+    batches.clear()  # known by now
+    assert torch.equal(batched.changed(edit), whole.changed(edit))
+    assert not prefixes
+
+
+def test_a_prefix_of_less_precision(vit: nn.Module, protected: Tensor) -> None:
+    edit = edit_of(vit, ("blocks.2.mlp.fc1", "rows"))
+    cache = PrefixCache()
+    exact, half = Judge(vit, protected), Judge(vit, protected, cache, prefix_dtype=torch.bfloat16)
+    assert (exact.changed(edit) == half.changed(edit)).double().mean() > 0.8
+    (tokens,) = half._tokens.values()
+    assert tokens is cache.tokens(SplitViT(vit, 2, prefix_dtype=torch.bfloat16), protected)
+
+
 def test_an_edit_of_another_model(vit: nn.Module, make_vit: Callable[..., nn.Module], images: Tensor) -> None:
     judge = Judge(vit, images)
     other = edit_of(make_vit(seed=1), ("blocks.2.mlp.fc1", "rows"))
