@@ -133,6 +133,7 @@ def test_an_edit_says_how_it_was_made(vit: nn.Module, request_: EditRequest, tmp
     assert info["sparsity"] == pytest.approx(0.7, abs=1e-3)
     assert info["loss"] == pytest.approx(float(trajectory.losses[-1]))
     assert info["settings"]["preset"] == "published"
+    assert info["exact"] is True
     assert info["settings"]["blocks"] == [1, 2, 3]
 
 

@@ -28,6 +28,9 @@ from workbench.editing import (
 from workbench.editing.masks import kept_units
 from workbench.models import SplitViT, fingerprint, logits_of, normalize
 
+#: Both ways to compute an edit keep what holds of every edit.
+both_ways = pytest.mark.parametrize("exact", [True, False])
+
 BLOCKS = (1, 2, 3)
 SETTINGS = EditSettings(learning_rate=1e-3, blocks=BLOCKS, max_steps=60)
 
@@ -52,10 +55,11 @@ def owned_by(mask: BinaryMask, address: str, weight: Tensor) -> Tensor:
     return mask.space.gate(mask.bits, address).expand_as(weight)
 
 
+@both_ways
 def test_inv01_everything_outside_the_mask_is_bit_identical(
-    vit: nn.Module, where: Where, request_: EditRequest
+    vit: nn.Module, where: Where, request_: EditRequest, exact: bool
 ) -> None:
-    trajectory = Editor(vit, where, SETTINGS).edit(request_)
+    trajectory = Editor(vit, where, SETTINGS, exact).edit(request_)
     assert trajectory.succeeded
     before = state_of(vit)
     with applied(vit, trajectory.edit):
@@ -69,14 +73,15 @@ def test_inv01_everything_outside_the_mask_is_bit_identical(
     assert any(not torch.equal(before[name], after[name]) for name in editable)
 
 
+@both_ways
 def test_inv02_the_base_model_never_changes_and_editing_twice_gives_the_same(
-    vit: nn.Module, where: Where, requests: list[EditRequest]
+    vit: nn.Module, where: Where, requests: list[EditRequest], exact: bool
 ) -> None:
-    before, editor = fingerprint(vit), Editor(vit, where, SETTINGS)
+    before, editor = fingerprint(vit), Editor(vit, where, SETTINGS, exact)
     first = editor.edit(requests[0])
     for request in requests[1:4]:
         editor.edit(request)
-    again, anew = editor.edit(requests[0]), Editor(vit, where, SETTINGS).edit(requests[0])
+    again, anew = editor.edit(requests[0]), Editor(vit, where, SETTINGS, exact).edit(requests[0])
     assert fingerprint(vit) == before == first.edit.base
     assert all(parameter.grad is None for parameter in vit.parameters())
     for other in (again, anew):
@@ -111,11 +116,12 @@ def test_inv03_no_sparsity_is_unmasked_fine_tuning(
         assert torch.equal(change.delta, masked.edit.changes[address].delta)
 
 
+@both_ways
 def test_inv04_an_empty_mask_changes_nothing_and_is_a_failure(
-    vit: nn.Module, space: EditSpace, request_: EditRequest
+    vit: nn.Module, space: EditSpace, request_: EditRequest, exact: bool
 ) -> None:
     empty = BinaryMask(torch.zeros(space.shape, dtype=torch.bool), space)
-    trajectory = Editor(vit, empty, SETTINGS).edit(request_)
+    trajectory = Editor(vit, empty, SETTINGS, exact).edit(request_)
     assert not trajectory.succeeded
     assert trajectory.steps == 0
     assert trajectory.edit.changes == {}
@@ -153,11 +159,12 @@ def test_inv06_it_stops_at_the_limit_or_when_right_and_sure(
         assert trajectory.succeeded or trajectory.steps == max_steps
 
 
+@both_ways
 def test_inv07_the_first_update_is_ten_learning_rates_against_the_gradient(
-    vit: nn.Module, space: EditSpace, request_: EditRequest
+    vit: nn.Module, space: EditSpace, request_: EditRequest, exact: bool
 ) -> None:
     settings = EditSettings(learning_rate=1e-3, blocks=BLOCKS, max_steps=1)
-    edit = Editor(vit, FullMask(), settings).edit(request_).edit
+    edit = Editor(vit, FullMask(), settings, exact).edit(request_).edit
     gradients = gradients_of(vit, space, request_)
     for address, gradient in gradients.items():
         base = vit.get_parameter(f"{address}.weight").detach()
@@ -177,15 +184,16 @@ def gradients_of(model: nn.Module, space: EditSpace, request: EditRequest) -> di
     return dict(zip(space.addresses, torch.autograd.grad(loss, list(weights.values())), strict=True))
 
 
+@both_ways
 def test_inv08_a_weight_without_gradient_stays_and_would_not_under_decay_or_momentum(
-    vit: nn.Module, request_: EditRequest
+    vit: nn.Module, request_: EditRequest, exact: bool
 ) -> None:
     with torch.no_grad():  # unit 5 of block 2 is dead: no gradient reaches its incoming or outgoing weights
         vit.blocks[2].mlp.fc1.weight[5] = 0
         vit.blocks[2].mlp.fc1.bias[5] = 0
         vit.blocks[2].mlp.fc2.weight[:, 5] = 0
     settings = EditSettings(learning_rate=2e-4, blocks=BLOCKS)
-    trajectory = Editor(vit, FullMask(), settings).edit(request_)
+    trajectory = Editor(vit, FullMask(), settings, exact).edit(request_)
     assert trajectory.steps > 5
     for matrix in ("fc1", "fc2"):
         assert 5 not in trajectory.edit.changes[f"blocks.2.mlp.{matrix}"].index
@@ -209,10 +217,11 @@ def test_inv08_a_weight_without_gradient_stays_and_would_not_under_decay_or_mome
     assert not {"momentum", "weight_decay"} & set(EditSettings.__dataclass_fields__)
 
 
+@both_ways
 def test_inv09_changes_are_whole_rows_and_columns(
-    vit: nn.Module, where: Where, request_: EditRequest
+    vit: nn.Module, where: Where, request_: EditRequest, exact: bool
 ) -> None:
-    trajectory = Editor(vit, where, SETTINGS).edit(request_)
+    trajectory = Editor(vit, where, SETTINGS, exact).edit(request_)
     space = trajectory.mask.space
     for address, change in trajectory.edit.changes.items():
         assert change.axis == space.axis(address)
