@@ -123,10 +123,10 @@ class _NarrowFeedForward:
 
 
 def _can_narrow(split: SplitViT) -> bool:
-    """Whether the first block's hidden units are independent of each other, and blocks follow it."""
+    """Whether only a feed-forward network of independent hidden units changes in the first block, and more follow."""
     first = split.first_block
     independent = isinstance(split.model.blocks[first].mlp.norm, nn.Identity)
-    return independent and first + 1 < len(split.model.blocks)
+    return split.entry == "mlp" and independent and first + 1 < len(split.model.blocks)
 
 
 def _after_first_block(split: SplitViT) -> SplitViT:
