@@ -194,7 +194,7 @@ class AppendedUnits:
 
 @dataclass(frozen=True)
 class ChangeSequence:
-    """Several changes of one weight, one after the other."""
+    """Several changes of one weight, one after the other; appended units come last (see `followed_by`)."""
 
     parts: tuple[WeightChange, ...]
 
@@ -238,8 +238,7 @@ class ChangeSequence:
 
 def appended_in(change: WeightChange) -> tuple[AppendedUnits, ...]:
     """The hidden units that a change appends, alone or among others; none for most changes."""
-    parts = change.parts if isinstance(change, ChangeSequence) else (change,)
-    return tuple(part for part in parts if isinstance(part, AppendedUnits))
+    return tuple(part for part in _parts(change) if isinstance(part, AppendedUnits))
 
 
 def header_of(change: WeightChange) -> dict[str, Any]:
@@ -275,12 +274,13 @@ def change_from(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Wei
 
 
 def followed_by(first: WeightChange, second: WeightChange) -> WeightChange:
-    """Both changes of one weight. Rows with rows, or columns with columns, add up over their union."""
+    """Both changes of one weight. Rows with rows, or columns with columns, add up over their union.
+
+    In a sequence appended units come last: the other changes are of the weight as it was before.
+    """
     if isinstance(first, Change) and isinstance(second, Change) and first.axis == second.axis:
         return _sum(first, second)
-    parts: list[WeightChange] = []
-    for change in (first, second):
-        parts += change.parts if isinstance(change, ChangeSequence) else (change,)
+    parts = sorted((*_parts(first), *_parts(second)), key=lambda part: isinstance(part, AppendedUnits))
     return ChangeSequence(tuple(parts))
 
 
@@ -289,6 +289,10 @@ def shared_units(first: WeightChange, second: WeightChange) -> list[int]:
     if first.axis != second.axis:
         return first.index.tolist()
     return sorted(set(first.index.tolist()) & set(second.index.tolist()))
+
+
+def _parts(change: WeightChange) -> tuple[WeightChange, ...]:
+    return change.parts if isinstance(change, ChangeSequence) else (change,)
 
 
 def _sum(first: Change, second: Change) -> Change:

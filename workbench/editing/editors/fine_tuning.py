@@ -29,11 +29,14 @@ from workbench.models.split import reads_prefix_tokens_only
 #: One update: the mean cross-entropy with its graph, and the number of the step, from 1.
 Update = Callable[[Tensor, int], None]
 
-#: The published weights of the penalty, from gentle to strong.
+#: The published weights of both penalties, from gentle to strong.
 PENALTIES = (0.1, 0.05, 0.025, 0.01, 0.005, 0.001, 0.0)
 
+#: Weights that the L2 penalty needs besides: squares of changes of 1e-4 are too small to be felt at the published ones.
+STRONGER_PENALTIES = (300.0, 100.0, 30.0, 10.0)
+
 #: Largest change of a weight, from gentle to strong; 5e-4 is EasyEdit's.
-CLAMPS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
+CLAMPS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4)
 
 
 class PenalisedFineTuning(ABC):
@@ -213,7 +216,7 @@ def _changes(space: EditSpace, change: Mapping[str, Tensor]) -> dict[str, Weight
         rows = full.detach() if axis == 0 else full.detach().T
         index = (rows != 0).any(dim=1).nonzero().flatten()
         if len(index):
-            found[address] = Change(axis, index, rows[index])
+            found[address] = Change(axis, index.cpu(), rows[index].cpu())
     return found
 
 
@@ -235,7 +238,7 @@ ENTRIES = (
         "fine-tunes the six matrices, with half the squared change of every weight added to the loss",
         "published",
         PAPER,
-        tuple({"strength": strength} for strength in PENALTIES),
+        tuple({"strength": strength} for strength in (*STRONGER_PENALTIES, *PENALTIES)),
         L2FineTuning,
     ),
     EditorEntry(

@@ -58,7 +58,7 @@ class LoRAEditor:
         model: nn.Module,
         rank: int = 4,
         alpha: float = 4,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-4,
         max_steps: int = 100,
         stop_loss: float = 0.01,
         blocks: Iterable[int] | None = None,
@@ -167,7 +167,7 @@ def _fused(projections: Any) -> LowRankChange:
     left = up[0].new_zeros(3 * width, 2 * rank)
     left[:width, :rank] = up[0]
     left[2 * width :, rank:] = up[1]
-    return LowRankChange(left, torch.cat(down))
+    return LowRankChange(left.cpu(), torch.cat(down).cpu())
 
 
 ENTRIES = (
@@ -178,7 +178,7 @@ ENTRIES = (
         "fine-tunes low-rank adapters of the query and value projections of all blocks",
         "port",
         "Hu et al.: LoRA: Low-Rank Adaptation of Large Language Models. ICLR 2022; adapter of the published code",
-        tuple({"learning_rate": rate} for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)),
+        tuple({"learning_rate": rate} for rate in (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)),
         LoRAEditor,
     ),
 )
