@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,15 +15,24 @@ from workbench.cli._app import out
 
 if TYPE_CHECKING:
     from workbench.editing import MetaTrainingSettings
+    from workbench.editing.editors.mend_training import MendTrainingSettings
     from workbench.editing.meta_training import ImageSource
 
-app = typer.Typer(no_args_is_help=True, help="Train classifiers, hypernetworks and spine cascades.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train classifiers, hypernetworks, MEND networks and spine cascades."
+)
 app.command()(train_spine.spine)
 
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="Folder for weights, card, log and state; resumes from it.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Model = Annotated[str, typer.Option(help="Model whose edits it will guide: a name, see `workbench models`.")]
+Pairs = Annotated[int, typer.Option(min=1, help="CutMix pairs a batch.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(help="Folder of images to mix, with subfolders; default: the emoji source styles."),
+]
 
 
 @app.command()
@@ -69,9 +79,7 @@ def classifier(
 
 @app.command()
 def hypernetwork(
-    model: Annotated[
-        str, typer.Option(help="Model whose edits it will guide: a name, see `workbench models`.")
-    ] = ("emoji_vit_s14"),
+    model: Model = "emoji_vit_s14",
     out_dir: Out = Path("runs/hypernetwork"),
     preset: Annotated[str, typer.Option(help="corrected or published")] = "corrected",
     iterations: Annotated[int, typer.Option(min=1, help="Batches of CutMix pairs (published: 7000).")] = 7000,
@@ -79,15 +87,12 @@ def hypernetwork(
         int | None,
         typer.Option(min=1, help="Iterations over which the learning rate falls to 0; default: all."),
     ] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="CutMix pairs a batch.")] = 8,
+    pairs: Pairs = 8,
     inner_steps: Annotated[int, typer.Option(min=1, help="Weight steps of the mask search.")] = 5,
     outer_steps: Annotated[int, typer.Option(min=1, help="Mask steps of the mask search.")] = 10,
     price: Annotated[float, typer.Option(min=0, help="Price of the mask per sample.")] = 1 / 8,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of the hypernetwork.")] = 1e-4,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of images to mix, with subfolders; default: the emoji source styles."),
-    ] = None,
+    images: Images = None,
     seed: Seed = 0,
 ) -> None:
     """Meta-train a mask hypernetwork; run again with the same folder to resume."""
@@ -122,7 +127,7 @@ def _train_hypernetwork(
 
     model = load_model(name)
     log = out_dir / "training.csv"
-    source = _image_source(images, settings, model)
+    source = _image_source(images, model, settings.pairs, settings.seed)
     trained = train_hypernetwork(model, source, settings, log=log, state=out_dir / "state.pt")
     card = Card(
         name=Path(name).stem,
@@ -131,7 +136,7 @@ def _train_hypernetwork(
         command=command,
         seed=settings.seed,
         settings=asdict(settings),
-        metrics=_last_rows(log),
+        metrics=_last_rows(log, _HYPERNETWORK_METRICS),
         extra=trained.extra(),
         versions=versions(),
         seconds=_seconds(log),
@@ -140,24 +145,92 @@ def _train_hypernetwork(
     return save_checkpoint(out_dir / f"hypernetwork-{card.name}.safetensors", halves, card)
 
 
-def _image_source(folder: Path | None, settings: MetaTrainingSettings, model: Any) -> ImageSource:
+@app.command()
+def mend(
+    model: Model = "emoji_vit_s14",
+    out_dir: Out = Path("runs/mend"),
+    iterations: Annotated[int, typer.Option(min=1, help="Batches of CutMix pairs.")] = 1000,
+    pairs: Pairs = 4,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the network's residual layers.")] = 128,
+    edit_rate: Annotated[float, typer.Option(min=0, help="Step size that each matrix starts with.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of the network.")] = 3e-4,
+    images: Images = None,
+    seed: Seed = 0,
+) -> None:
+    """Meta-train a MEND network, which turns gradients into edits; run again with the same folder to resume."""
+    from workbench.editing.editors.mend_training import MendTrainingSettings
+
+    settings = MendTrainingSettings(
+        iterations=iterations,
+        pairs=pairs,
+        rank=rank,
+        edit_rate=edit_rate,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    command = (
+        f"workbench train mend --model {model} --iterations {iterations} --pairs {pairs} --rank {rank} "
+        f"--edit-rate {edit_rate:g} --learning-rate {learning_rate:g} --seed {seed}"
+    )
+    out.print(f"wrote {_train_mend(model, settings, images, out_dir, command)}")
+
+
+def _train_mend(
+    name: str, settings: MendTrainingSettings, images: Path | None, out_dir: Path, command: str
+) -> Path:
+    from workbench.checkpoints import Card, save_checkpoint, versions
+    from workbench.editing.editors.mend_training import train_mend
+    from workbench.models import load_model
+
+    model = load_model(name)
+    log = out_dir / "training.csv"
+    source = _image_source(images, model, settings.pairs, settings.seed)
+    trained = train_mend(model, source, settings, log=log, state=out_dir / "state.pt")
+    card = Card(
+        name=Path(name).stem,
+        kind="mend",
+        description=f"edits of {name} from one gradient, in blocks {list(settings.blocks)}",
+        command=command,
+        seed=settings.seed,
+        settings=asdict(settings),
+        metrics=_last_rows(log, _MEND_METRICS),
+        extra=trained.extra(),
+        versions=versions(),
+        seconds=_seconds(log),
+    )
+    return save_checkpoint(out_dir / f"mend-{card.name}.safetensors", trained.compact(), card)
+
+
+def _image_source(folder: Path | None, model: Any, pairs: int, seed: int) -> ImageSource:
+    """Hosts and donors of `pairs` pairs: crops of images in a folder, or views of the emoji source styles."""
     from workbench.data.emoji_population import source_batch
     from workbench.data.folders import FolderCrops
     from workbench.models.preprocessing import input_size
 
     if folder is not None:
-        crops = FolderCrops(folder, input_size(model), settings.seed)
-        return lambda iteration: crops.batch(iteration, 2 * settings.pairs)
+        crops = FolderCrops(folder, input_size(model), seed)
+        return lambda iteration: crops.batch(iteration, 2 * pairs)
     size = input_size(model)
-    return lambda iteration: source_batch(iteration, 2 * settings.pairs, settings.seed, size)
+    return lambda iteration: source_batch(iteration, 2 * pairs, seed, size)
 
 
-def _last_rows(log: Path, rows: int = 50) -> dict[str, float]:
+_HYPERNETWORK_METRICS = (
+    "kl",
+    "kl_start",
+    "label_density",
+    "mask_density",
+    "bce",
+    "label_specific",
+    "mask_specific",
+)
+_MEND_METRICS = ("edit_loss_before", "edit_loss", "locality_loss", "right_before", "right", "kept")
+
+
+def _last_rows(log: Path, wanted: Sequence[str], rows: int = 50) -> dict[str, float]:
     """Means over the last rows of a training log."""
     import pandas as pd
 
     tail = pd.read_csv(log).tail(rows)
-    wanted = ["kl", "kl_start", "label_density", "mask_density", "bce", "label_specific", "mask_specific"]
     return {name: round(float(tail[name].mean()), 6) for name in wanted}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from workbench.editing import EditSpace, MaskHypernetwork, MaskNetwork
 from workbench.editing.editors import EDITORS, EditMethod
+from workbench.editing.editors.mend_network import MendNetwork
 from workbench.models import fingerprint
 
 #: The edited blocks of the small models.
@@ -33,7 +34,10 @@ def needs(make_network: Callable[..., MaskNetwork]) -> dict[str, Callable[[nn.Mo
             torch.manual_seed(0)
             return MaskHypernetwork(make_network(space), space, base=fingerprint(model))
 
-    return {"hypernetwork": hypernetwork}
+    def network(model: nn.Module) -> MendNetwork:
+        return MendNetwork(EditSpace.of(model, BLOCKS), rank=4)
+
+    return {"hypernetwork": hypernetwork, "network": network, "covariance": lambda _: "identity"}
 
 
 @pytest.fixture
