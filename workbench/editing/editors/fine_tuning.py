@@ -177,7 +177,8 @@ class ClampedFineTuning:
 class _Tail:
     """The part of a model that fine-tuning runs, and the loop on it.
 
-    What is optimised is the change, not the weight: a clamp on it is exact, and the edit is what was optimised.
+    What is optimised is the change, not the weight: a clamp on it is exact, the edit is what was optimised, and the
+    tiny first step of the penalties is not rounded away.
     """
 
     def __init__(self, model: nn.Module, blocks: Iterable[int], max_steps: int, stop_loss: float) -> None:
