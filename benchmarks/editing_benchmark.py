@@ -33,7 +33,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
@@ -89,37 +88,64 @@ def main() -> None:
 
 def run(options: Options, only: Sequence[str], workers: int) -> Path | None:
     """Measure parts, and write the results after each; gives their path, or None where no part is complete."""
-    bench, path = Bench(options), None
-    plan, wanted, done = bench.plan(), with_needs(only), dict[str, Any]()
-    for name, part in PARTS.items():
-        tasks, store = part.tasks(plan), RowStore(options.folder / f"{name}.jsonl", bench.base)
-        if name in wanted:
-            _measure(name, store, store.missing(tasks), options, workers)
-        if not tasks or store.missing(tasks):
+    bench = Bench(options)
+    work = _Work(
+        bench.plan(), {name: RowStore(options.folder / f"{name}.jsonl", bench.base) for name in PARTS}
+    )
+    for name in PARTS:
+        work.summarise(name)
+    path = work.write()
+    for name in with_needs(only):
+        missing = work.missing(name)
+        if not missing:
+            print(f"{name}: nothing to measure")
             continue
-        done[name] = _summary(part, store.frame(tasks), plan)
-        if name == "rates":
-            plan.rates |= {editor: found["chosen"] for editor, found in done[name]["editors"].items()}
-        seconds = sum(found["seconds"] for found in done.values())
-        path = write_results("editing_benchmark", done, options.seed, seconds)
+        began = time.perf_counter()
+        found = run_tasks(missing, min(workers, len(missing)), _Measurer, (options,))
+        for task, values in tqdm(found, total=len(missing), desc=name, mininterval=5, file=sys.stdout):
+            work.stores[name].add(task, values)
+        print(f"{name}: {len(missing)} measurements in {time.perf_counter() - began:.0f} s")
+        work.summarise(name)
+        path = work.write()
     return path
+
+
+class _Work:
+    """What is to be measured, the rows there are, and the summaries of the parts that are complete."""
+
+    def __init__(self, plan: Plan, stores: Mapping[str, RowStore]) -> None:
+        self.plan, self.stores = plan, stores
+        self.summaries: dict[str, dict[str, Any]] = {}
+
+    def missing(self, name: str) -> list[Task]:
+        return self.stores[name].missing(PARTS[name].tasks(self.plan))
+
+    def summarise(self, name: str) -> None:
+        """Summarise a part if it is complete; the learning rates, once chosen, are part of the plan."""
+        part = PARTS[name]
+        tasks = part.tasks(self.plan)
+        if not tasks or self.stores[name].missing(tasks):
+            return
+        rows = self.stores[name].frame(tasks)
+        cost = {"measurements": len(rows), "seconds": round(float(rows["seconds"].sum()), 1)}
+        self.summaries[name] = {**cost, **part.summarise(rows, self.plan)}
+        if name == "rates":
+            chosen = self.summaries[name]["editors"]
+            self.plan.rates |= {editor: found["chosen"] for editor, found in chosen.items()}
+
+    def write(self) -> Path | None:
+        """Write what is complete."""
+        if not self.summaries:
+            return None
+        ordered = {name: self.summaries[name] for name in PARTS if name in self.summaries}
+        seconds = sum(found["seconds"] for found in ordered.values())
+        return write_results("editing_benchmark", ordered, self.plan.options.seed, seconds)
 
 
 def with_needs(names: Sequence[str]) -> list[str]:
     """The parts asked for and those they need, in order."""
     wanted = {*names, *(need for name in names for need in PARTS[name].needs)}
     return [name for name in PARTS if name in wanted]
-
-
-def _measure(name: str, store: RowStore, missing: Sequence[Task], options: Options, workers: int) -> None:
-    if not missing:
-        print(f"{name}: nothing to measure")
-        return
-    began = time.perf_counter()
-    found = run_tasks(missing, min(workers, len(missing)), _Measurer, (options,))
-    for task, values in tqdm(found, total=len(missing), desc=name, mininterval=5, file=sys.stdout):
-        store.add(task, values)
-    print(f"{name}: {len(missing)} measurements in {time.perf_counter() - began:.0f} s")
 
 
 class _Measurer:
@@ -130,11 +156,6 @@ class _Measurer:
 
     def measure(self, task: Task) -> Found:
         return PARTS[task["part"]].measure(self.bench, task)
-
-
-def _summary(part: Part, rows: pd.DataFrame, plan: Plan) -> dict[str, Any]:
-    cost = {"measurements": len(rows), "seconds": round(float(rows["seconds"].sum()), 1)}
-    return {**cost, **part.summarise(rows, plan)}
 
 
 def _labelled(text: str) -> tuple[str, str]:
