@@ -59,12 +59,12 @@ class MendTrainingSettings:
         seed: Seed of everything random.
     """
 
-    iterations: int = 400
-    pairs: int = 8
+    iterations: int = 1000
+    pairs: int = 4
     blocks: tuple[int, ...] = DEFAULT_BLOCKS
     rank: int = 128
     edit_rate: float = 1e-3
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     rate_learning_rate: float = 1e-2
     edit_weight: float = 0.1
     locality_weight: float = 1.0
