@@ -1,7 +1,7 @@
 """The tail of a model in which only the hidden units of a mask are trained.
 
-Two ways to compute it. Exact: every layer as the full model computes it, so that logits agree bit for bit. Fast:
-equal up to rounding, leaving out what cannot change. The tokens that enter the first edited block's feed-forward
+Two ways to compute it. Exact: every layer whole, so that logits are those of the plain tail bit for bit. Fast: equal
+up to rounding, leaving out what cannot change. The tokens that enter the first edited block's feed-forward
 network are the same at every step, and so is what its unselected hidden units add to its output: they are summed once,
 and each step runs a network of the selected units alone.
 """
@@ -30,7 +30,7 @@ class MaskedTail:
             never changed.
         tokens: What enters that part.
         mask: Which hidden units are trained.
-        exact: Compute every layer as the full model does, instead of equal up to rounding (about 1e-6).
+        exact: Compute every layer as `split.tail` does, instead of equal up to rounding (about 1e-6).
 
     Attributes:
         parts: The trained part of each weight that the mask selects anything of, by address.
@@ -130,4 +130,10 @@ def _can_narrow(split: SplitViT) -> bool:
 
 
 def _after_first_block(split: SplitViT) -> SplitViT:
-    return SplitViT(split.model, split.first_block + 1, "attention", split.pooled_only)
+    return SplitViT(
+        split.model,
+        split.first_block + 1,
+        "attention",
+        split.pooled_only,
+        plain_attention=split.plain_attention,
+    )

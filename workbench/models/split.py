@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from workbench.data.images import check_images
 from workbench.errors import InvalidInputError
+from workbench.models.attention import own_attention, plain_attention, pooled_attention
 from workbench.models.loading import check_vit
 from workbench.models.partial_weight import PartialWeight
 from workbench.models.preprocessing import normalize
@@ -48,6 +48,8 @@ class SplitViT:
             reads patch tokens (see `reads_prefix_tokens_only`).
         prefix_dtype: `torch.bfloat16` or `torch.float16` runs the prefix under autocast, for accelerators; tokens
             come out as float32 all the same, and the tail stays in the model's own precision.
+        plain_attention: Compute attention step by step, as the published editing code does, instead of by the model's
+            own fused operation (about 1e-6 apart; `pooled_only` keeps to its own in the last block).
 
     Example:
         >>> split = SplitViT(load_model("emoji_vit_s14"), first_block=7)
@@ -63,6 +65,7 @@ class SplitViT:
         entry: Entry = "mlp",
         pooled_only: bool = False,
         prefix_dtype: torch.dtype | None = None,
+        plain_attention: bool = False,
     ) -> None:
         # timm's modules are untyped: attributes of a VisionTransformer are its own business.
         self.model: Any = check_vit(model)
@@ -84,6 +87,7 @@ class SplitViT:
         self.entry: Entry = entry
         self.pooled_only = pooled_only
         self.prefix_dtype = prefix_dtype
+        self.plain_attention = plain_attention
 
     @property
     def device(self) -> torch.device:
@@ -133,12 +137,7 @@ class SplitViT:
             block = self.model.blocks[i]
             if i != self.first_block or self.entry == "attention":
                 attention = cast(dict[str, Tensor], _below(f"blocks.{i}.attn.", weights))
-                cut = self.pooled_only and i == last and not attention
-                tokens = (
-                    _attend_pooled(block, tokens, self.model.num_prefix_tokens)
-                    if cut
-                    else _attend(block, tokens, attention)
-                )
+                tokens = self._attend(block, tokens, attention, pooled=self.pooled_only and i == last)
             if self.pooled_only and i == last:
                 tokens = tokens[:, : self.model.num_prefix_tokens]
             tokens = _feed_forward(block, tokens, _below(f"blocks.{i}.mlp.", weights))
@@ -201,10 +200,20 @@ class SplitViT:
 
     def _enter(self, tokens: Tokens) -> Tokens:
         for block in self.model.blocks[: self.first_block]:
-            tokens = block(tokens)
+            tokens = _feed_forward(block, self._attend(block, tokens, {}), {})
         if self.entry == "mlp":
-            tokens = _attend(self.model.blocks[self.first_block], tokens)
+            tokens = self._attend(self.model.blocks[self.first_block], tokens, {})
         return tokens
+
+    def _attend(self, block: Any, tokens: Tokens, weights: Weights, pooled: bool = False) -> Tokens:
+        normed = block.norm1(tokens)
+        if pooled and not weights:
+            keep = self.model.num_prefix_tokens
+            tokens, mixed = tokens[:, :keep], pooled_attention(block.attn, normed, keep)
+        else:
+            attend = plain_attention if self.plain_attention else own_attention
+            mixed = attend(block.attn, normed, weights)
+        return tokens + block.drop_path1(block.ls1(mixed))
 
 
 def _nearest(side: int, patch: int) -> int:
@@ -218,32 +227,6 @@ def reads_prefix_tokens_only(model: Any) -> bool:
 
 def _below(prefix: str, weights: TailWeights) -> dict[str, Tensor | PartialWeight]:
     return {a.removeprefix(prefix): w for a, w in weights.items() if a.startswith(prefix)}
-
-
-def _attend(block: Any, tokens: Tensor, weights: Weights | None = None) -> Tensor:
-    normed = block.norm1(tokens)
-    if weights:
-        named = {a if a.endswith(".bias") else f"{a}.weight": w for a, w in weights.items()}
-        mixed = functional_call(block.attn, named, (normed,))
-    else:
-        mixed = block.attn(normed)
-    return tokens + block.drop_path1(block.ls1(mixed))
-
-
-def _attend_pooled(block: Any, tokens: Tensor, keep: int) -> Tensor:
-    """Attention of a block for the first `keep` tokens only; they still look at all tokens."""
-    attn, normed = block.attn, block.norm1(tokens)
-    batch, n, _ = normed.shape
-    weight, bias, dim = attn.qkv.weight, attn.qkv.bias, attn.attn_dim
-    query = F.linear(normed[:, :keep], weight[:dim], None if bias is None else bias[:dim])
-    key_value = F.linear(normed, weight[dim:], None if bias is None else bias[dim:])
-    query = query.view(batch, keep, attn.num_heads, attn.head_dim).transpose(1, 2)
-    key, value = key_value.view(batch, n, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-    mixed = F.scaled_dot_product_attention(attn.q_norm(query), attn.k_norm(key), value, scale=attn.scale)
-    mixed = attn.norm(mixed.transpose(1, 2).reshape(batch, keep, dim))
-    if attn.gate is not None:
-        mixed = mixed * attn.gate(normed[:, :keep]).sigmoid()
-    return tokens[:, :keep] + block.drop_path1(block.ls1(attn.proj_drop(attn.proj(mixed))))
 
 
 def _feed_forward(block: Any, tokens: Tensor, weights: TailWeights) -> Tensor:

@@ -109,14 +109,39 @@ def test_pooled_only_of_the_last_feed_forward_network_alone(vit: nn.Module, imag
 
 
 @pytest.mark.parametrize("changes", [{"gated": True}, {"attn_head_dim": 16}], ids=str)
-def test_pooled_only_with_other_attention(vit: nn.Module, images: Tensor, changes: dict[str, Any]) -> None:
+def test_other_attention_is_computed_alike_in_every_way(
+    vit: nn.Module, images: Tensor, changes: dict[str, Any]
+) -> None:
     generator = torch.Generator().manual_seed(4)
     for block in vit.blocks:
         block.attn = Attention(48, 4, qkv_bias=True, **changes).eval().requires_grad_(False)
         for parameter in block.attn.parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    found = SplitViT(vit, 2, pooled_only=True)(images)
-    torch.testing.assert_close(found, full_logits(vit, images), atol=1e-5, rtol=1e-5)
+    wanted = full_logits(vit, images)
+    for way in ({}, {"pooled_only": True}, {"plain_attention": True}):
+        torch.testing.assert_close(SplitViT(vit, 2, **way)(images), wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("entry", ["attention", "mlp"])
+def test_plain_attention_is_the_full_forward_up_to_rounding(
+    variant: nn.Module, variant_images: Tensor, entry: str
+) -> None:
+    split = SplitViT(variant, 2, entry=entry, plain_attention=True)
+    found, wanted = split(variant_images), full_logits(variant, variant_images)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_plain_attention_with_replaced_weights(vit: nn.Module, images: Tensor) -> None:
+    weights = {
+        "blocks.2.attn.qkv": 1.1 * vit.blocks[2].attn.qkv.weight,
+        "blocks.2.attn.qkv.bias": 0.9 * vit.blocks[2].attn.qkv.bias,
+        "blocks.3.attn.proj": -vit.blocks[3].attn.proj.weight,
+        "blocks.3.attn.proj.bias": 2 * vit.blocks[3].attn.proj.bias,
+    }
+    plain, own = (SplitViT(vit, 2, "attention", plain_attention=p) for p in (True, False))
+    tokens = own.prefix(images)
+    torch.testing.assert_close(plain.tail(tokens, weights), own.tail(tokens, weights), atol=1e-5, rtol=1e-5)
+    assert (own.tail(tokens, weights) - own.tail(tokens)).abs().amax(1).min() > 0.05
 
 
 def test_pooled_only_refuses_a_head_that_reads_patches(make_vit: Callable[..., nn.Module]) -> None:
