@@ -7,7 +7,7 @@ state, and the original model run again over all images for every edit that is e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +66,12 @@ def edit(
     return Edited(state, max_steps)
 
 
-def evaluate(model: nn.Module, state: State, images: Tensor, batch_size: int = 64) -> tuple[Tensor, Tensor]:
-    """Predictions after an edit and before it, both by the full model over all images."""
+def evaluate(model: nn.Module, state: State, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Predictions after an edit and before it, both by the full model over all images, in batches of 64."""
     original: State = {**dict(model.named_parameters())}
     after, before = [], []
     with torch.no_grad():
-        for batch in images.split(batch_size):
+        for batch in batches:
             x = normalize(model, batch)
             after.append(functional_call(model, state, (x,)).argmax(1))
             before.append(functional_call(model, original, (x,)).argmax(1))

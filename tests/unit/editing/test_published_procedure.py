@@ -48,7 +48,7 @@ def test_evaluations_agree(vit: nn.Module, space: EditSpace, request_: EditReque
     settings = EditSettings(learning_rate=2e-3, blocks=BLOCKS)
     edit = Editor(vit, RandomMask(0.5), settings).edit(request_).edit
     state = dict(vit.named_parameters()) | {f"{a}.weight": w for a, w in edit.weights(vit).items()}
-    after, before = published.evaluate(vit, state, images, batch_size=5)
+    after, before = published.evaluate(vit, state, images.split(5))
     judge = Judge(vit, images)
     assert torch.equal(judge.before, before)
     assert torch.equal(judge.predictions(edit, images), after)
