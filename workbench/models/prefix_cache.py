@@ -93,7 +93,7 @@ class PrefixCache:
             kind = f"{tuple(batch.shape[1:])} {batch.dtype}"
         config = getattr(split.model, "pretrained_cfg", None) or {}
         scaling = (config.get("mean"), config.get("std"))
-        entry = f"{split.first_block} {split.entry} {split.prefix_dtype} {scaling}"
+        entry = f"{split.first_block} {split.entry} {split.prefix_dtype} {split.plain_attention} {scaling}"
         return count, hashlib.sha256(f"{base} {entry} {kind} {digest.hexdigest()}".encode()).hexdigest()
 
     def _computed(self, split: SplitViT, images: Images, count: int, path: Path) -> TokenStore:

@@ -273,6 +273,14 @@ def test_a_prefix_in_half_the_precision(split: SplitViT, images: Tensor) -> None
     assert 0 < (tokens - plain).norm() < 0.02 * plain.norm()
 
 
+def test_a_prefix_with_plain_attention_is_kept_apart(split: SplitViT, images: Tensor) -> None:
+    cache = PrefixCache()
+    plain = SplitViT(split.model, split.first_block, plain_attention=True)
+    for each in (split, plain):
+        assert torch.equal(tokens_of(cache.tokens(each, images)), each.prefix(images))
+    assert not torch.equal(plain.prefix(images), split.prefix(images))
+
+
 @pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path) -> None:
     """Both write the same file, over and over; whoever opens it sees a whole one."""
