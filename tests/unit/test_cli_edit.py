@@ -6,11 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import own_model
 import pytest
-import timm
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
@@ -20,7 +18,6 @@ from workbench.data.own_images import read_for
 from workbench.editing import Edit, applied
 from workbench.errors import InvalidInputError
 from workbench.models import fingerprint, load_model, logits_of
-from workbench.models.state_dicts import model_header
 
 RunCommand = Callable[..., Result]
 
@@ -28,28 +25,10 @@ RunCommand = Callable[..., Result]
 MAKE = ("edit", "model.safetensors", "--image", "wrong.png", "-s", "blocks=2,3", "--learning-rate", "2e-3")
 
 
-def write_image(path: Path, seed: int) -> None:
-    path.parent.mkdir(exist_ok=True)
-    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize((160, 160), Image.Resampling.BILINEAR).save(path)
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, images, and the classes that the model does and does not take one for."""
     folder = tmp_path_factory.mktemp("edit")
-    torch.manual_seed(0)
-    model = timm.create_model("test_vit", num_classes=4).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
-    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": ("ant", "bee", "cat", "dog")}
-    save_file(model.state_dict(), folder / "model.safetensors", metadata=model_header(model))
-    for i in range(4):
-        write_image(folder / "near" / f"{i}.png", i)
-        write_image(folder / "far" / f"{i}.png", 10 + i)
-    write_image(folder / "wrong.png", 0)
-    write_image(folder / "other.png", 3)
+    own_model.write(folder)
     return folder
 
 
@@ -71,10 +50,7 @@ def command(folder: Path) -> RunCommand:
 
 @pytest.fixture
 def ranked(folder: Path) -> list[str]:
-    """The classes of wrong.png from the likeliest to the least."""
-    model = load_model(folder / "model.safetensors")
-    order = logits_of(model, read_for(model, folder / "wrong.png")[None])[0].argsort(descending=True)
-    return [("ant", "bee", "cat", "dog")[i] for i in order]
+    return own_model.ranked(folder)
 
 
 @pytest.fixture
@@ -113,7 +89,7 @@ def test_an_edit_is_reported_and_written_beside_its_page(
     model = load_model(folder / "model.safetensors")
     with applied(model, Edit.load("fix.safetensors")):
         found = logits_of(model, read_for(model, folder / "wrong.png")[None]).argmax()
-    assert ("ant", "bee", "cat", "dog")[int(found)] == ranked[1]
+    assert own_model.CLASSES[int(found)] == ranked[1]
 
 
 def test_the_report_may_be_markdown_or_none(command: RunCommand, folder: Path, ranked: list[str]) -> None:

@@ -70,6 +70,11 @@ class OwnCase:
     def __str__(self) -> str:
         return f"{self.name}: taken for {self.predicted!r} ({self.probability:.0%}), should be {self.target_name!r}"
 
+    def pictures(self, most: int) -> Float[Tensor, "n 3 height width"]:
+        """The image, then the first of its neighbours, at most so many in all."""
+        near = [] if self.neighbours is None else [self.neighbours.without(self.image).images]
+        return torch.cat([self.image[None], *near])[:most]
+
 
 def read_case(
     model: nn.Module,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from workbench.checkpoints import Card, save_checkpoint
-from workbench.editing import MaskHypernetwork, choose_editor
+from workbench.editing import EditRequest, MaskHypernetwork, choose_editor
 from workbench.editing.editors import choice
 from workbench.errors import CheckpointError, InvalidInputError, UnknownNameError
 
@@ -67,3 +67,19 @@ def test_unknown_editors_and_settings_name_the_nearest(vit: nn.Module) -> None:
         choose_editor(vit, "random-msak")
     with pytest.raises(UnknownNameError, match="did you mean 'sparsity'"):
         choose_editor(vit, "random-mask", sparsety=0.5)
+
+
+@pytest.mark.parametrize(
+    ("depth", "blocks"), [(12, [7, 8, 9]), (9, [4, 5, 6]), (5, [0, 1, 2]), (4, [0, 1]), (1, [0])]
+)
+def test_shallow_models_are_edited_as_far_from_the_head(
+    make_vit: Callable[..., nn.Module], image_maker: Callable[..., Tensor], depth: int, blocks: list[int]
+) -> None:
+    found = choose_editor(make_vit(depth=depth), max_steps=1)
+    edit = found.editor.edit(EditRequest(image_maker(1), 1)).edit
+    assert edit.info["settings"]["blocks"] == blocks
+    assert ("of a model with" in found.why) == (depth < 10)
+
+
+def test_blocks_that_were_asked_for_are_taken(vit: nn.Module) -> None:
+    assert "of a model with" not in choose_editor(vit, blocks=BLOCKS).why

@@ -12,8 +12,9 @@ from workbench.checkpoints import list_checkpoints, read_card, shipped_path
 from workbench.editing.editors import editor_entry
 from workbench.editing.editors._base import EditMethod, EditorEntry
 from workbench.editing.hypernetwork import MaskHypernetwork
+from workbench.editing.space import DEFAULT_BLOCKS
 from workbench.errors import InvalidInputError
-from workbench.models import fingerprint
+from workbench.models import check_vit, fingerprint
 
 LEARNED, GRADIENT = "learned-mask", "gradient-mask"
 
@@ -37,7 +38,8 @@ def choose_editor(
         name: A name of `EDITORS`; empty for the learned mask or, where no hypernetwork was trained on this model,
             the gradient mask.
         hypernetwork: By name or file, for the learned mask; empty for the shipped one of this very model.
-        settings: The editor's own.
+        settings: The editor's own. In a model with too few blocks for the default ones, blocks as far from the
+            head are taken unless `blocks` says which.
 
     Raises:
         UnknownNameError: no such editor or hypernetwork, or a setting that the editor does not have.
@@ -62,7 +64,21 @@ def choose_editor(
         why += f" (hypernetwork {guide})"
     elif hypernetwork:
         raise InvalidInputError(f"{name} takes no hypernetwork; leave it out, or take {LEARNED}")
+    elif "blocks" in entry.settings and "blocks" not in settings and _depth(model) <= max(DEFAULT_BLOCKS):
+        settings["blocks"] = _blocks(_depth(model))
+        why += f", in blocks {', '.join(map(str, settings['blocks']))} of a model with {_depth(model)}"
     return EditorChoice(entry, entry(model, **settings), why)
+
+
+def _depth(model: nn.Module) -> int:
+    vit: Any = check_vit(model)
+    return len(vit.blocks)
+
+
+def _blocks(depth: int) -> tuple[int, ...]:
+    """Blocks as far from the head as the default ones are in a model of twelve blocks, for models with fewer."""
+    last = max(0, depth - 12 + max(DEFAULT_BLOCKS))
+    return tuple(range(max(0, last - len(DEFAULT_BLOCKS) + 1), last + 1))
 
 
 def _trained_on(model: nn.Module) -> str:
