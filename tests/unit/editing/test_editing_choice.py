@@ -81,5 +81,9 @@ def test_shallow_models_are_edited_as_far_from_the_head(
     assert ("of a model with" in found.why) == (depth < 10)
 
 
+def test_editors_of_all_blocks_keep_them_all(vit: nn.Module) -> None:
+    assert "of a model with" not in choose_editor(vit, "knowledge-neurons").why
+
+
 def test_blocks_that_were_asked_for_are_taken(vit: nn.Module) -> None:
     assert "of a model with" not in choose_editor(vit, blocks=BLOCKS).why

@@ -18,6 +18,9 @@ from workbench.models import check_vit, fingerprint
 
 LEARNED, GRADIENT = "learned-mask", "gradient-mask"
 
+#: Families of editors that work on the default blocks unless told otherwise.
+_OF_BLOCKS = ("mask", "fine-tuning")
+
 
 @dataclass(frozen=True)
 class EditorChoice:
@@ -64,7 +67,7 @@ def choose_editor(
         why += f" (hypernetwork {guide})"
     elif hypernetwork:
         raise InvalidInputError(f"{name} takes no hypernetwork; leave it out, or take {LEARNED}")
-    elif "blocks" in entry.settings and "blocks" not in settings and _depth(model) <= max(DEFAULT_BLOCKS):
+    elif entry.family in _OF_BLOCKS and "blocks" not in settings and _depth(model) <= max(DEFAULT_BLOCKS):
         settings["blocks"] = _blocks(_depth(model))
         why += f", in blocks {', '.join(map(str, settings['blocks']))} of a model with {_depth(model)}"
     return EditorChoice(entry, entry(model, **settings), why)
