@@ -250,9 +250,7 @@ def test_the_published_preset_edits_where_the_published_code_does(
 ) -> None:
     """Mask and steps of an edit, from the model's forward pass and the file alone."""
     hypernetwork = MaskHypernetwork.load_published(file, BLOCKS)
-    editor = Editor.learned(
-        vit, hypernetwork, 1 - density, preset="published", learning_rate=1e-4, max_steps=20
-    )
+    editor = Editor.learned(vit, hypernetwork, 1 - density, preset="published", max_steps=20)
     result = editor.edit(request_)
     assert result.settings["preset"] == "published"
 
