@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -69,9 +68,8 @@ class FeedForward:
     @property
     def scale(self) -> Float[Tensor, " dim"]:
         """What the block multiplies the network's output with: its layer scale, or ones."""
-        width = self.mlp.fc2.weight.shape[0]
-        ls2 = self.model.blocks[self.block].ls2
-        return ls2.gamma.detach() if hasattr(ls2, "gamma") else torch.ones(width)
+        ls2, weight = self.model.blocks[self.block].ls2, self.mlp.fc2.weight
+        return ls2.gamma.detach() if hasattr(ls2, "gamma") else weight.new_ones(len(weight))
 
 
 def read_tokens(model: nn.Module) -> slice:

@@ -49,14 +49,14 @@ class KnowledgeNeurons:
         InvalidInputError: a setting out of range, or a model that cannot be edited.
 
     Example:
-        >>> editor = KnowledgeNeurons(model, strength=2.0)
+        >>> editor = KnowledgeNeurons(model, strength=0.2)
         >>> editor.edit(EditRequest(image, target=3)).edit.changes["blocks.8.mlp.fc2"].index
     """
 
     def __init__(
         self,
         model: nn.Module,
-        strength: float = 1.0,
+        strength: float = 0.3,
         threshold: float = 0.2,
         count: int | None = None,
         steps: int = 20,
@@ -81,11 +81,11 @@ class KnowledgeNeurons:
         with torch.no_grad():
             logits = self.split.tail(tokens)
         course.note(logits)
-        wrong = _likeliest_other(logits, course.targets)
+        targets = course.targets.to(logits.device)
+        wrong = _likeliest_other(logits, targets)
         scores = torch.stack([attributions(n, course.images, wrong, self.steps) for n in self.networks])
-        changes = self._changes(
-            self.chosen(scores.mean(1)), self._direction(course.images, course.targets, wrong)
-        )
+        direction = self._direction(course.images, targets, wrong)
+        changes = self._changes(self.chosen(scores.mean(1)), direction)
         weights = {a: c.added_to(self.model.get_parameter(f"{a}.weight")) for a, c in changes.items()}
         with torch.no_grad():
             course.note(self.split.tail(tokens, weights))
@@ -96,7 +96,7 @@ class KnowledgeNeurons:
         """The units to turn, by their attributions: never one that speaks against the wrong class."""
         if self.count is None:
             return (scores >= self.threshold * scores.max()) & (scores > 0)
-        kept = torch.zeros(scores.numel(), dtype=torch.bool)
+        kept = torch.zeros_like(scores, dtype=torch.bool).flatten()
         kept[scores.flatten().topk(min(self.count, scores.numel())).indices] = True
         return kept.view_as(scores) & (scores > 0)
 
@@ -129,7 +129,8 @@ class KnowledgeNeurons:
         lengths = (columns * scale).norm(dim=1, keepdim=True)
         # A channel that the layer scale shuts cannot be written to.
         inverse = torch.where(scale == 0, torch.zeros_like(scale), 1 / scale)
-        return Change(1, index, self.strength * lengths * (direction * inverse))
+        delta = self.strength * lengths * (direction * inverse)
+        return Change(1, index.cpu(), delta.cpu())
 
 
 def attributions(
@@ -153,7 +154,7 @@ def attributions(
     with torch.no_grad():
         hidden = network.hidden(tokens)
         output = network.mlp.fc2(hidden)
-    shares = ((torch.arange(steps) + 0.5) / steps).view(-1, 1, 1)
+    shares = ((torch.arange(steps, device=hidden.device) + 0.5) / steps).view(-1, 1, 1)
     found = []
     for i, wanted in enumerate(classes.tolist()):
         own = hidden[i, read]
@@ -179,7 +180,7 @@ ENTRIES = (
         "turns the hidden units that add most to the wrong class' probability from its direction to the right one's",
         "port",
         "Dai, Dong, Hao, Sui, Chang, Wei: Knowledge Neurons in Pretrained Transformers. ACL 2022",
-        tuple({"strength": strength} for strength in (0.25, 0.5, 1.0, 2.0, 4.0)),
+        tuple({"strength": strength} for strength in (0.05, 0.1, 0.2, 0.3, 0.5)),
         KnowledgeNeurons,
     ),
 )

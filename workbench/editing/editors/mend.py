@@ -59,8 +59,9 @@ class Mend:
         tokens = self.split.prefix(course.images)
         logits, gradients = gradient_factors(self.split, self.network.space, tokens, course.targets)
         course.note(logits)
+        place = self.network.log_rates.device
         with torch.no_grad():
-            updates = self.network(gradients)
+            updates = self.network({a: Factors(*(t.to(place) for t in p)) for a, p in gradients.items()})
         scale = self.factor / len(course.images)
         changes = {a: change for a, pair in updates.items() if (change := _change(pair, scale)) is not None}
         weights = {a: c.added_to(self.model.get_parameter(f"{a}.weight")) for a, c in changes.items()}
@@ -83,7 +84,7 @@ def shipped_network(base: str) -> MendNetwork:
 
 def _change(pair: Factors, scale: float) -> WeightChange | None:
     """The update of one weight in the form that takes less room; None for a weight without gradient."""
-    errors, inputs = pair.errors.flatten(0, 1), pair.inputs.flatten(0, 1)
+    errors, inputs = pair.errors.flatten(0, 1).cpu(), pair.inputs.flatten(0, 1).cpu()
     felt = (errors != 0).any(dim=1)
     if not felt.any():
         return None

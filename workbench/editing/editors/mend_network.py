@@ -208,7 +208,7 @@ def gradient_factors(
     """
     with torch.enable_grad(), _recorded(split.model, space.addresses) as seen:
         logits = split.tail(tokens.detach().requires_grad_(True))
-        loss = F.cross_entropy(logits, targets, reduction="sum")
+        loss = F.cross_entropy(logits, targets.to(logits.device), reduction="sum")
         errors = torch.autograd.grad(loss, [output for _, output in seen.values()])
     found = zip(seen.items(), errors, strict=True)
     return logits.detach(), {a: Factors(inputs.detach(), error) for (a, (inputs, _)), error in found}

@@ -165,7 +165,8 @@ class MendTraining:
         self.split = SplitViT(model, space.blocks[0], pooled_only=reads_prefix_tokens_only(model))
         self.weights = {a: w.detach() for a, w in space.weights(model).items()}
         base = fingerprint(model)
-        self.network = MendNetwork(space, settings.rank, settings.edit_rate, settings.seed, base)
+        network = MendNetwork(space, settings.rank, settings.edit_rate, settings.seed, base)
+        self.network = network.to(self.split.device)
         pairs = [p for name, p in self.network.named_parameters() if name != "log_rates"]
         self.optimiser = torch.optim.Adam(
             [
@@ -229,7 +230,10 @@ class MendTraining:
         before = batch.before[others].log_softmax(1)
         edit = F.cross_entropy(logits[:1], batch.labels[i : i + 1])
         locality = F.kl_div(logits[1:].log_softmax(1), before, reduction="batchmean", log_target=True)
-        ((s.edit_weight * edit + s.locality_weight * locality) / s.pairs).backward()
+        loss = (s.edit_weight * edit + s.locality_weight * locality) / s.pairs
+        loss.backward(
+            inputs=list(self.network.parameters())
+        )  # the model's own parameters may want gradients too
         found = logits.detach().argmax(1)
         right, kept = found[0] == batch.labels[i], (found[1:] == before.argmax(1)).float().mean()
         return float(edit.detach()), float(locality.detach()), float(right), float(kept)

@@ -63,7 +63,7 @@ def keys_of(
 
 def _right_keys(network: FeedForward) -> Iterator[Float[Tensor, "b units"]]:
     read, rows = read_tokens(network.model), classified()
-    labels = torch.from_numpy(emoji.labels()[rows])
+    labels = torch.from_numpy(emoji.labels()[rows]).to(network.split.device)
     for style in emoji.styles("source"):
         images = emoji.on_white(emoji.drawings(style)[rows])
         for chunk, wanted in zip(images.split(_BATCH), labels.split(_BATCH), strict=True):
@@ -84,7 +84,7 @@ def _covariance(keys: Iterable[Float[Tensor, "b units"]]) -> Float[Tensor, "unit
         raise InvalidInputError(
             "the model gets none of the default keys right; pass keys=IMAGES that it does"
         )
-    return (total / count).float()
+    return (total / count).float().cpu()
 
 
 def _kept(

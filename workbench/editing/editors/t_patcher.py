@@ -10,6 +10,8 @@ transformers is a design of ours (specification, section 6.3), and so is the clo
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -25,30 +27,41 @@ from workbench.editing.trajectory import EditResult
 from workbench.errors import InvalidInputError
 from workbench.models import fingerprint
 
-#: A unit's input at the image it is for, and at most at images it must be silent on. From these on a GELU is a ReLU:
-#: its dip below zero, through which the unit would write the opposite for other images, is small beside the peak.
-_FIRES, _SILENT = 6.0, -6.0
+#: A unit's input is at least this at the image it is for, and at most minus this at images it must be silent on. From
+#: there on a GELU is a ReLU: it is zero there, and its dip, through which it would write the opposite, is small.
+_CLEAR = 6.0
+
+#: Positions along a key that differ by less than this cannot be told apart in single precision.
+_APART = 1e-3
+
+
+class _Units(NamedTuple):
+    """New hidden units, one an image: incoming weights, biases, and what they give at their own image."""
+
+    keys: Float[Tensor, "batch dim"]
+    bias: Float[Tensor, " batch"]
+    peaks: Float[Tensor, " batch"]
+    firing: int
 
 
 class TPatcher:
     """Appends one hidden unit an image to the last block's feed-forward network.
 
-    A unit's key is the direction from the mean of the memory (from zero without one) to what fc1 sees of the failing
-    image where the head reads: at the class token, or, averaged, at the tokens that are pooled. Its input falls from 6
-    at the image (at the read token that lies farthest along the key) to 0 at the margin, or faster, so that it is at
-    most -6 at every read token of every memory image, where a GELU is zero. A memory image that lies as far along
-    the key as the failing one cannot be kept silent; `settings["memory_firing"]` of the result counts them.
+    A unit looks at what fc1 sees where the head reads: at the class token, or at each of the pooled tokens. Its key is
+    what it sees of the failing image (the mean over the tokens); with a memory, the direction that tells that from the
+    memory's mean when lengths are measured by the memory's covariance, to whose diagonal its own mean is added.
+    Along the key the failing image lies at 1, and the unit fires from `margin` of the way to 0 on, or of the way to the
+    memory image that lies farthest along. It is silent at every memory image, but for those that lie at 1 too:
+    `settings["memory_firing"]` of the result counts them.
 
     The edited model has another shape than its architecture says: it runs through `SplitViT.tail`, with the edit's
     weights.
 
     Args:
         model: A timm vision transformer with a head, in evaluation mode; it is never changed.
-        margin: How far a unit reaches: it fires down to a projection on its key that falls short of the failing
-            image's by this share of it.
-        memory: Images on which the units must stay silent, (n, 3, H, W), in [0, 1]; None: only the margin bounds them.
-        learning_rate: Adam's on what a unit writes at its image, in units of the root mean square of the network's own
-            output there.
+        margin: How far a unit reaches, in (0, 1).
+        memory: Images on which the units must stay silent, (n, 3, H, W), in [0, 1].
+        learning_rate: Adam's on what a unit writes at its image, in standard deviations of the network's output there.
         max_steps: Updates at most.
         stop_loss: Stop when every image is right and the mean cross-entropy is at or below this.
 
@@ -70,7 +83,9 @@ class TPatcher:
         max_steps: int = 100,
         stop_loss: float = 0.01,
     ) -> None:
-        check_positive(margin=margin, learning_rate=learning_rate, stop_loss=stop_loss)
+        check_positive(learning_rate=learning_rate, stop_loss=stop_loss)
+        if not 0 < margin < 1:
+            raise InvalidInputError(f"margin is {margin}; it must be above 0 and below 1")
         check_count(max_steps=max_steps)
         self.model = check_classifier(model)
         self.network = FeedForward(model, -1)
@@ -97,48 +112,57 @@ class TPatcher:
         with torch.no_grad():
             inputs = network.inputs(tokens)
             output = network.mlp.fc2(network.hidden(tokens))
-        own = inputs[:, read_tokens(self.model)]
-        keys, bias, firing = self._keys(own)
+        read = read_tokens(self.model)
+        units = self._units(inputs[:, read])
         with torch.no_grad():
-            fired = network.mlp.act(F.linear(inputs, keys, bias))
-        values = torch.zeros(len(keys), output.shape[-1], requires_grad=True)
-        size = float(output[:, read_tokens(self.model)].square().mean().sqrt())
-        optimiser = torch.optim.Adam([values], lr=self.learning_rate * size / _FIRES)
+            fired = network.mlp.act(F.linear(inputs, units.keys, units.bias)) / units.peaks
+        written = torch.zeros_like(output[:, 0]).requires_grad_(True)
+        optimiser = torch.optim.Adam([written], lr=self.learning_rate * float(output[:, read].std()))
 
         def update(loss: Tensor, step: int) -> None:
-            (values.grad,) = torch.autograd.grad(loss, [values])
+            (written.grad,) = torch.autograd.grad(loss, [written])
             optimiser.step()
 
-        course.run(lambda: network.logits(tokens, output + fired @ values), update, self.max_steps)
+        course.run(lambda: network.logits(tokens, output + fired @ written), update, self.max_steps)
         settings = {n: getattr(self, n) for n in ("margin", "learning_rate", "max_steps", "stop_loss")}
-        settings |= {"memory": 0 if self.memory is None else len(self.memory), "memory_firing": firing}
-        return course.result(self.base, self._changes(keys, bias, values.detach()), "t-patcher", settings)
+        settings |= {"memory": 0 if self.memory is None else len(self.memory), "memory_firing": units.firing}
+        return course.result(self.base, self._changes(units, written.detach()), "t-patcher", settings)
 
-    def _changes(self, keys: Tensor, bias: Tensor, values: Tensor) -> dict[str, WeightChange]:
-        units = self.network.mlp.fc1.out_features
-        if not values.any():
+    def _changes(self, units: _Units, written: Tensor) -> dict[str, WeightChange]:
+        if not written.any():
             return {}
+        values, before = written / units.peaks[:, None], self.network.mlp.fc1.out_features
         return {
-            f"{self.network.address}.fc1": AppendedUnits(0, keys, units, bias),
-            f"{self.network.address}.fc2": AppendedUnits(1, values, units),
+            f"{self.network.address}.fc1": AppendedUnits(0, units.keys.cpu(), before, units.bias.cpu()),
+            f"{self.network.address}.fc2": AppendedUnits(1, values.cpu(), before),
         }
 
-    def _keys(
-        self, inputs: Float[Tensor, "batch read dim"]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"], int]:
-        """Incoming weights and biases of one unit an image, and how many memory images fire one all the same."""
-        centre = torch.zeros(inputs.shape[-1]) if self.memory is None else self.memory.mean((0, 1))
-        directions = F.normalize(inputs.mean(1) - centre, dim=1)
-        own = torch.einsum("brd,bd->br", inputs - centre, directions).amax(1)
-        slope = (_FIRES / self.margin) / own
-        firing = 0
+    def _units(self, inputs: Float[Tensor, "batch read dim"]) -> _Units:
+        means = inputs.mean(1)
+        if self.memory is None:
+            centre, keys = torch.zeros_like(means[0]), means
+        else:
+            centre = self.memory.mean((0, 1))
+            keys = torch.linalg.solve(self._spread(centre), (means - centre).T).T
+        own = torch.einsum("brd,bd->br", inputs - centre, keys).amax(1)
+        nearest, firing = torch.zeros_like(own), 0
         if self.memory is not None:
-            others = torch.einsum("nrd,bd->bnr", self.memory - centre, directions).amax(2)
-            gap = own - others.amax(1)
-            slope = torch.where(gap > 0, torch.maximum(slope, (_FIRES - _SILENT) / gap), slope)
-            firing = int((_FIRES - slope[:, None] * (own[:, None] - others) > 0).any(0).sum())
-        keys = slope[:, None] * directions
-        return keys, _FIRES - slope * own - keys @ centre, firing
+            places = torch.einsum("nrd,bd->bnr", self.memory - centre, keys).amax(2) / own[:, None]
+            apart = places < 1 - _APART
+            nearest = torch.where(apart, places, 0).amax(1).clamp(min=0)
+            firing = int((~apart).any(0).sum())
+        reach = self.margin if self.memory is None else min(self.margin, 1 - self.margin)
+        slope = _CLEAR / (reach * (1 - nearest))
+        starts = 1 - self.margin * (1 - nearest)
+        scaled = (slope / own)[:, None] * keys
+        return _Units(scaled, -slope * starts - scaled @ centre, slope * (1 - starts), firing)
+
+    def _spread(self, centre: Float[Tensor, " dim"]) -> Float[Tensor, "dim dim"]:
+        """The memory's covariance with its ridge."""
+        assert self.memory is not None  # for the type checker: it is asked for with a memory only
+        apart = (self.memory - centre).flatten(0, 1)
+        found = apart.T @ apart / len(apart)
+        return found + found.diagonal().mean() * torch.eye(len(found)).to(found)
 
     def _read(self, images: Tensor) -> Float[Tensor, "n read dim"]:
         """What fc1 sees of images where the head reads."""
@@ -157,7 +181,7 @@ ENTRIES = (
         "appends one hidden unit to the last block that fires for the failing image and writes the right class",
         "port",
         "Huang, Shen, Zhang, Zhou, Rong, Xiong: Transformer-Patcher: One Mistake Worth One Neuron. ICLR 2023",
-        tuple({"margin": margin} for margin in (0.4, 0.6, 0.7, 0.8, 1.0)),
+        tuple({"margin": margin} for margin in (0.4, 0.6, 0.8, 0.9, 0.97)),
         TPatcher,
     ),
 )

@@ -44,6 +44,13 @@ def test_training_lowers_the_loss_it_trains_on(vit: nn.Module, image_maker: Call
     assert fingerprint(vit) == run.network.base
 
 
+def test_the_model_is_left_alone_even_where_it_wants_gradients(vit: nn.Module, source: ImageSource) -> None:
+    before = fingerprint(vit.requires_grad_(True))
+    train_mend(vit, source, replace(SETTINGS, iterations=1), progress=False)
+    assert fingerprint(vit) == before
+    assert all(parameter.grad is None for parameter in vit.parameters())
+
+
 def test_the_gradient_is_that_of_the_loss(vit: nn.Module, source: ImageSource) -> None:
     """Finite differences in the step sizes, through edit and locality losses of a whole batch."""
     settings = replace(SETTINGS, clip=1e9)
