@@ -236,6 +236,42 @@ def _spine_speed() -> str:
     return _table(header, rows) + note + _source(record)
 
 
+def _editing_speed() -> str:
+    record = _read("editing_speed")
+    results = record["results"]
+    edit, many, search = results["edit"], results["many"], results["search"]
+    tasks = {
+        "one edit, a tenth of the units": (edit["density 0.1"], "edit"),
+        "one edit, a twentieth": (edit["density 0.05"], None),
+        "one edit, all units": (edit["density 1"], None),
+        "one edit, a tenth, exact": (edit["density 0.1, exact"], None),
+        "one edit evaluated, tokens known": (results["evaluate"], "evaluate"),
+        f"{many['edits']} edits evaluated, from nothing": (many, None),
+        f"masks searched for {search['pairs']} pairs": (search, "search"),
+    }
+    sides = ("reference", "workbench")
+    rows = [
+        [
+            task,
+            *(f"{found[f'{side}_seconds']['median']:.1f}" for side in sides),
+            f"{found['times_faster']['median']:.1f}",
+            f"{100 * found['share_of_floor']:.0f} %",
+            *(f"{results['memory_mib'][memory][side]:.0f}" if memory else "" for side in sides),
+        ]
+        for task, (found, memory) in tasks.items()
+    ]
+    steps = f"{search['inner_steps']} inner and {search['outer_steps']} outer steps"
+    note = (
+        f"\n\n{results['model']}, {results['threads']} threads, medians of {results['rounds']} turns. An edit has "
+        f"{edit['density 0.1']['steps']['workbench']} steps and is evaluated on {results['evaluate']['images']} images "
+        f"(published: {results['evaluate']['reference']}); a search has {steps}. The floor is what the needed matrix "
+        "products take at this machine's rate; memory is what a process needs beside the libraries, the model included."
+    )
+    units = [f"{side}, {unit}" for unit in ("s", "MiB") for side in ("published", "workbench")]
+    header = ["task", *units[:2], "times faster", "of the floor", *units[2:]]
+    return _table(header, rows) + note + _source(record)
+
+
 def _spine_cells(found: dict[str, Any]) -> list[str]:
     plain = [f"{found[k]['mean']:.2f}" for k in ("or20", "or40", "mean_frame_px", "smape", "cmae")]
     return [_nmse(found["nmse"]), *plain]

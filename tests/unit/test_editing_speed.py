@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import editing_speed as speed
+from benchmarks import tables
 from benchmarks._editing_flops import Needs
 from workbench.editing import BinaryMask, EditSpace
 from workbench.models import SplitViT, normalize
@@ -91,7 +92,7 @@ def bench(make_vit: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-def test_both_sides_give_the_same(bench: speed.Bench) -> None:
+def test_both_sides_give_the_same(bench: speed.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     found = bench.measure(speed.PARTS)
     for name, edit in found["edit"].items():
         assert edit["steps"] == {"reference": 2, "workbench": 2}, name
@@ -105,6 +106,14 @@ def test_both_sides_give_the_same(bench: speed.Bench) -> None:
         ratio = timed["times_faster"]
         assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
         assert timed["floor_seconds"] >= 0
+    memory = {task: {"reference": 900.0, "workbench": 300.0} for task in speed.MEMORY_TASKS}
+    results = found | {"memory_mib": memory, "model": "a ViT", "threads": 1, "rounds": 2}
+    record = {"results": results, "command": "c", "seed": 0, "date": "d", "versions": {"torch": "2"}}
+    monkeypatch.setattr(tables, "_read", lambda name: record)
+    table = tables._editing_speed()
+    assert table.count("900 | 300") == 3
+    assert "| 2 edits evaluated, from nothing | " in table
+    assert "measured on 2 images, scaled in proportion" in table
 
 
 def test_some_images_are_the_first_of_all() -> None:

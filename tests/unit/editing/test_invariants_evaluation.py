@@ -30,7 +30,7 @@ from workbench.editing import (
 )
 from workbench.editing.metrics import EditScores, predictions
 from workbench.errors import CheckpointError, InvalidInputError, MissingDataError, UnknownNameError
-from workbench.models import SplitViT, load_model, logits_of, normalize
+from workbench.models import PrefixCache, SplitViT, load_model, logits_of, normalize
 
 BLOCKS = (1, 2, 3)
 
@@ -178,6 +178,23 @@ def test_the_same_set_for_another_image_of_the_group(
 def test_predictions_do_not_depend_on_the_batch_size(split: SplitViT, protected: Tensor) -> None:
     tokens = split.prefix(protected)
     assert torch.equal(predictions(split, tokens, batch_size=7), predictions(split, tokens))
+
+
+def test_protected_tokens_need_not_be_in_memory(
+    split: SplitViT, group: Tensor, targets: Tensor, protected: Tensor, tmp_path: Path
+) -> None:
+    whole = EvaluationSet.build(split, group, targets, edited=0, protected=protected)
+    store = PrefixCache(budget=0, folder=tmp_path).tokens(split, protected)
+    assert not store.in_memory
+    mapped = EvaluationSet(whole.group, targets, 0, store, whole.before)
+    generator = torch.Generator().manual_seed(0)
+    weights = {"blocks.2.mlp.fc1": torch.randn(192, 48, generator=generator)}
+    for replaced in (None, weights):
+        for found, wanted in zip(
+            mapped.predict(split, replaced), whole.predict(split, replaced), strict=True
+        ):
+            assert torch.equal(found, wanted)
+    assert not torch.equal(mapped.predict(split, weights)[1], whole.before)
 
 
 @pytest.mark.parametrize("edited", [-1, 6])
