@@ -212,7 +212,7 @@ ENTRIES = (
         "changes fc2 of one block by rank one, so that the failing image's hidden activation gives the right class",
         "port",
         "Meng, Bau, Andonian, Belinkov: Locating and Editing Factual Associations in GPT. NeurIPS 2022",
-        tuple({"strength": strength} for strength in (0.5, 1.0, 2.0, 3.0, 5.0)),
+        tuple({"strength": strength} for strength in (0.5, 1.0, 2.0, 4.0, 8.0)),
         Rome,
     ),
 )
