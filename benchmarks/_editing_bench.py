@@ -24,8 +24,7 @@ from workbench.editing import Editor, Judge, MaskHypernetwork
 from workbench.editing.editors import EDITORS, EditMethod, make_editor
 from workbench.models import fingerprint, load_model
 
-#: Images that T-Patcher's unit must be silent on, and of whose hidden units ROME takes the covariance: drawings of a
-#: style the model was trained on.
+#: Images that T-Patcher's unit must be silent on: drawings of a style the model was trained on.
 MEMORY_STYLE, MEMORY_IMAGES = "noto", 128
 
 
@@ -39,6 +38,7 @@ class Options:
         depths: Further hypernetworks, label and file.
         editors: Names of the registry.
         edits: Groups edited, of each style; None for all.
+        settings: Settings of each sweep, at most, evenly spread; None for all.
         protected: Sensitive images that each edit is judged by, drawn anew for each group.
         seed: Of everything drawn at random.
         folder: For rows and for what is worth keeping.
@@ -49,7 +49,8 @@ class Options:
     depths: tuple[tuple[str, str], ...] = ()
     editors: tuple[str, ...] = tuple(EDITORS)
     edits: int | None = None
-    protected: int = 100
+    settings: int | None = None
+    protected: int = 50
     seed: int = 0
     folder: Path = Path("runs/editing_benchmark")
 
@@ -145,7 +146,7 @@ class Bench:
         """What an editor needs beside its settings."""
         if name == "learned-mask":
             return {"hypernetwork": self.hypernetwork}
-        return {"memory": self.memory} if name in ("t-patcher", "rome") else {}
+        return {"memory": self.memory} if name == "t-patcher" else {}
 
     def masked(self, name: str, settings: Mapping[str, Any]) -> Editor:
         """An editor that fine-tunes under a mask."""

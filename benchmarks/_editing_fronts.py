@@ -28,7 +28,7 @@ from workbench.models import load_model
 REFERENCE = "learned-mask"
 
 #: Steps of RMSprop: below, at and above the published one.
-_RMSPROP = (5e-6, 1e-5, 2e-5, 5e-5)
+_RMSPROP = (1e-5, 2e-5, 5e-5, 1e-4)
 
 #: Learning rates to choose from, for every editor that optimises at one its sweep does not set.
 RATES: Mapping[str, tuple[float, ...]] = {
@@ -38,12 +38,12 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "ft-l1": _RMSPROP,
     "ft-l2": _RMSPROP,
     "ft-linf": (2e-5, 1e-4, 5e-4),
-    "lora": (3e-4, 1e-3, 3e-3),
+    "rome": (0.1, 0.2, 0.5),
     "t-patcher": (0.03, 0.1, 0.3),
 }
 
 #: Groups, protected images and settings (first, middle, last of the sweep) with which a rate is chosen.
-RATE_GROUPS, RATE_PROTECTED = 8, 60
+RATE_GROUPS, RATE_PROTECTED = 5, 50
 
 
 class Rates(Part):
@@ -67,7 +67,7 @@ class Rates(Part):
             for group in plan.held_out[:RATE_GROUPS]
             for editor in plan.options.editors
             for rate in RATES.get(editor, ())
-            for position in _three(EDITORS[editor])
+            for position in positions(EDITORS[editor], 3)
         ]
 
     def measure(self, bench: Bench, task: Task) -> Found:
@@ -90,9 +90,10 @@ class Rates(Part):
         return {"groups": rows["group"].nunique(), "protected": RATE_PROTECTED, "editors": editors}
 
 
-def _three(entry: EditorEntry) -> list[int]:
+def positions(entry: EditorEntry, most: int) -> list[int]:
+    """Positions of at most so many settings of a sweep, evenly spread, both ends among them."""
     last = len(entry.sweep) - 1
-    return sorted({0, (last + 1) // 2, last})
+    return sorted({round(i * last / max(1, most - 1)) for i in range(min(most, last + 1))})
 
 
 class Front(Part):
@@ -108,15 +109,15 @@ class Front(Part):
                 "part": self.name,
                 "editor": editor,
                 "position": position,
-                "settings": plan.settings(editor, settings, number),
-                "setting": setting_label(settings),
+                "settings": plan.settings(editor, EDITORS[editor].sweep[position], number),
+                "setting": setting_label(EDITORS[editor].sweep[position]),
                 "group": group.name,
                 "number": number,
                 "protected": plan.options.protected,
             }
             for number, group in plan.measured.items()
             for editor in plan.options.editors
-            for position, settings in enumerate(EDITORS[editor].sweep)
+            for position in positions(EDITORS[editor], plan.options.settings or len(EDITORS[editor].sweep))
         ]
 
     def measure(self, bench: Bench, task: Task) -> Found:
@@ -192,7 +193,7 @@ def _by_density(rows: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
 
 #: How many images of a group are edited at once; all edits are judged by those after the last.
 SAMPLES = (1, 2, 3)
-SAMPLE_EDITORS = ("learned-mask", "random-mask", "ft")
+SAMPLE_EDITORS, SAMPLE_GROUPS = ("learned-mask", "ft"), 16
 
 
 class Samples(Part):
@@ -215,10 +216,10 @@ class Samples(Part):
                 "number": number,
                 "protected": plan.options.protected,
             }
-            for number, group in plan.drawn.items()
+            for number, group in list(plan.drawn.items())[::2][:SAMPLE_GROUPS]
             for editor in SAMPLE_EDITORS
             if editor in plan.options.editors
-            for position in _three(EDITORS[editor])
+            for position in positions(EDITORS[editor], 3)
             for samples in SAMPLES
         ]
 

@@ -26,6 +26,9 @@ VIEWED_STYLE = "fluent-emoji"
 #: New views of each of its drawings. A view is a drawing turned, scaled, moved and put on another background.
 VIEW_ROUNDS = 12
 
+#: Groups of views that are kept, the largest.
+VIEW_GROUPS = 4
+
 #: Seeds of these views, far from those of training, of the sensitive set and of other tests.
 _FIRST_VIEW = 3_000_000_000
 
@@ -115,7 +118,7 @@ class Population:
             for (true, wrong), chosen in by_pair.items()
             if len(chosen) >= MIN_GROUP
         ]
-        return sorted(groups, key=lambda g: (-len(g), g.name))
+        return sorted(groups, key=lambda g: (-len(g), g.name))[:VIEW_GROUPS]
 
 
 def _group(group: FailureGroup) -> EditedGroup:

@@ -33,10 +33,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 #: Edits in a row; after how many those at once and those added up are measured; orders.
-LENGTH, COUNTS, ORDERS = 50, (1, 2, 5, 10, 20, 50), 3
+LENGTH, COUNTS, ORDERS = 50, (1, 2, 5, 10, 20, 50), 2
 
 #: Failures of each group that are never edited and say whether edits carry over, at most.
-NEIGHBOURS = 3
+NEIGHBOURS = 2
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class Many(Part):
             for editor, settings in SETTINGS.items()
             if editor in plan.options.editors
             for way in ("sequence", "sum", "batch")
+            if way == "sequence" or editor != "random-mask"
         ]
 
     def measure(self, bench: Bench, task: Task) -> Found:

@@ -13,10 +13,10 @@ from workbench.editing.editors import EditMethod
 from workbench.editing.sweeps import measure_edit
 
 #: Watched images, and the largest shares of them that may change; None stops as published.
-WATCHED, BOUNDS = 32, (None, 0.2, 0.1, 0.05)
+WATCHED, BOUNDS = 24, (None, 0.2, 0.1, 0.05)
 
 #: Groups edited: a watched step costs as much as a step and its evaluation.
-GROUPS = 12
+GROUPS = 8
 
 SETTINGS: dict[str, dict[str, Any]] = {"learned-mask": {"sparsity": 0.5}, "ft": {"learning_rate": 5e-6}}
 

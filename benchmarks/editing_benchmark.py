@@ -63,6 +63,7 @@ def main() -> None:
     )
     parser.add_argument("--editors", nargs="+", choices=EDITORS, default=list(EDITORS))
     parser.add_argument("--edits", type=int, help="groups of each style; default: all")
+    parser.add_argument("--settings", type=int, help="settings of each sweep at most; default: all")
     parser.add_argument(
         "--protected", type=int, default=default.protected, help="sensitive images an edit is judged by"
     )
@@ -80,6 +81,7 @@ def main() -> None:
         depths=tuple(_labelled(text) for text in given.depths),
         editors=tuple(given.editors),
         edits=given.edits,
+        settings=given.settings,
         protected=given.protected,
         seed=given.seed,
     )

@@ -109,6 +109,13 @@ def test_every_editor_is_measured_on_every_group_at_the_rate_chosen_for_it(plan:
     json.dumps(tasks.to_dict("records"))
 
 
+def test_settings_are_spread_evenly_with_both_ends() -> None:
+    entry = EDITORS["learned-mask"]
+    five = replace(entry, sweep=entry.sweep[:1] * 5)
+    found = {most: _editing_fronts.positions(five, most) for most in (1, 2, 3, 5, 9)}
+    assert found == {1: [0], 2: [0, 4], 3: [0, 2, 4], 5: [0, 1, 2, 3, 4], 9: [0, 1, 2, 3, 4]}
+
+
 def test_rates_and_windows_see_held_out_groups_only(plan: Plan) -> None:
     held_out = {group.name for group in plan.held_out}
     for name in ("rates", "windows"):
