@@ -217,7 +217,7 @@ class Bench:
         with self.judge() as judge:
             edit = self.random_edit(self.options.seed)
             judge.changed(edit)
-            turns = self.take_turns(self.evaluation_sides(judge, edit))
+            turns = self.take_turns(Sides(self.published_evaluation(edit), lambda: judge.changed(edit)))
             found, before = judge.predictions(edit, self.some), judge.before[: len(self.some)]
         after, unedited = (theirs.cpu() for theirs in turns.theirs)
         needed, scale = len(self.images) * self.needs.forward, len(self.images) / len(self.some)
@@ -237,9 +237,7 @@ class Bench:
             with self.judge() as judge:
                 return [int(judge.changed(edit).sum()) for edit in edits]
 
-        with self.judge() as unused:
-            sides = self.evaluation_sides(unused, edits[0])
-        turns = self.take_turns(sides._replace(workbench=from_nothing), rounds=1)
+        turns = self.take_turns(Sides(self.published_evaluation(edits[0]), from_nothing), rounds=1)
         needed = len(self.images) * (self.needs.prefix + (1 + len(edits)) * self.needs.forward)
         return turns.summary(needed, len(edits) * len(self.images) / len(self.some)) | {
             "images": len(self.images),
@@ -248,14 +246,11 @@ class Bench:
             "changed_predictions": turns.ours,
         }
 
-    def evaluation_sides(self, judge: Judge, edit: Edit) -> Sides:
-        """The reference takes some of the images, the workbench all."""
+    def published_evaluation(self, edit: Edit) -> Callable[[], Any]:
+        """The reference's evaluation, on some of the images; the edited state is there already."""
         edited = {f"{a}.weight": w for a, w in edit.weights(self.model).items()}
         state = {name: edited.get(name, p).detach().clone() for name, p in self.model.named_parameters()}
-        return Sides(
-            lambda: published.evaluate(self.model, state, (batch.to(self.device) for batch in self.some)),
-            lambda: judge.changed(edit),
-        )
+        return lambda: published.evaluate(self.model, state, (batch.to(self.device) for batch in self.some))
 
     @contextmanager
     def judge(self) -> Iterator[Judge]:
@@ -377,7 +372,10 @@ class Images:
     def __iter__(self) -> Iterator[Tensor]:
         for start in range(0, self.count, self.batch_size):
             end = min(start + self.batch_size, self.count)
-            yield torch.cat([_noise(self.seed * 1_000_003 + i) for i in range(start, end)])
+            batch = torch.empty(end - start, 3, 224, 224)
+            for place, i in enumerate(range(start, end)):
+                batch[place] = _noise(self.seed * 1_000_003 + i)
+            yield batch
 
     def tensor(self) -> Tensor:
         """All of them."""
@@ -388,7 +386,7 @@ def _noise(seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 4, 4, generator=generator)
     fine = torch.rand(1, 3, 224, 224, generator=generator)
-    return 0.8 * F.interpolate(coarse, size=(224, 224), mode="bilinear") + 0.2 * fine
+    return (0.8 * F.interpolate(coarse, size=(224, 224), mode="bilinear") + 0.2 * fine)[0]
 
 
 def _model(seed: int) -> nn.Module:
@@ -433,12 +431,12 @@ def _memory_here(options: argparse.Namespace) -> float:
     options.images = options.reference_images = _MEMORY_IMAGES
     before = _resident("VmRSS")
     bench = Bench(options, torch.device("cpu"))
-    with bench.judge() as judge:
-        sides = {
-            "edit": lambda: bench.edit_sides(0.1),
-            "evaluate": lambda: bench.evaluation_sides(judge, bench.random_edit(options.seed)),
-            "search": bench.search_sides,
-        }[task]()
+    if task == "evaluate":
+        edit = bench.random_edit(options.seed)
+        with bench.judge() as judge:
+            judge.changed(edit) if side == "workbench" else bench.published_evaluation(edit)()
+    else:
+        sides = bench.edit_sides(0.1) if task == "edit" else bench.search_sides()
         getattr(sides, side)()
     return round(_resident("VmHWM") - before, 1)
 

@@ -36,7 +36,7 @@ class Judge:
         protected: Images in [0, 1] whose predictions should stay: (m, 3, H, W), or batches that can be gone through
             more than once, such as a loader; may be empty.
         cache: Keeps the prefix tokens; one cache may serve many judges. None for one of the judge's own.
-        batch_size: Images that are evaluated together; on a processor more are slower.
+        batch_size: Images that are evaluated together; more are no faster on a processor.
         prefix_dtype: Type that the prefix runs in, for accelerators (see `SplitViT`).
 
     Example:
@@ -50,7 +50,7 @@ class Judge:
         model: nn.Module,
         protected: Images,
         cache: PrefixCache | None = None,
-        batch_size: int = 16,
+        batch_size: int = 8,
         prefix_dtype: torch.dtype | None = None,
     ) -> None:
         if isinstance(protected, Tensor) and len(protected):

@@ -168,7 +168,7 @@ class EvaluationSet:
 
 
 def predictions(
-    split: SplitViT, tokens: Tokens | TokenStore, weights: Weights | None = None, batch_size: int = 16
+    split: SplitViT, tokens: Tokens | TokenStore, weights: Weights | None = None, batch_size: int = 8
 ) -> Int[Tensor, " batch"]:
     """Most likely classes from prefix tokens, without gradient, `batch_size` images at a time."""
     chunks = (tokens if isinstance(tokens, TokenStore) else TokenStore(tokens)).chunks(batch_size)

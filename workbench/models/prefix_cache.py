@@ -25,7 +25,7 @@ from workbench.models.token_store import TokenStore, write_tokens
 Images = Float[Tensor, "images 3 height width"] | Iterable[Float[Tensor, "batch 3 height width"]]
 
 #: Images that go through the prefix together, in whatever batches they come: tokens depend on it in the last bit.
-_BATCH = 16
+_BATCH = 8
 
 
 class PrefixCache:
