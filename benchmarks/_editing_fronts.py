@@ -92,12 +92,12 @@ class Rates(Part):
 
 def positions(entry: EditorEntry, most: int) -> list[int]:
     """Positions of at most so many settings of a sweep, evenly spread, both ends among them."""
-    last = len(entry.sweep) - 1
-    return sorted({round(i * last / max(1, most - 1)) for i in range(min(most, last + 1))})
+    count, last = min(most, len(entry.sweep)), len(entry.sweep) - 1
+    return [round(i * last / max(1, count - 1)) for i in range(count)]
 
 
 class Front(Part):
-    """GR against LR of every editor at every setting of its sweep."""
+    """GR against LR of every editor over its sweep."""
 
     name = "front"
     needs = ("rates",)
