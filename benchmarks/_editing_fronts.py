@@ -28,7 +28,7 @@ from workbench.models import load_model
 REFERENCE = "learned-mask"
 
 #: Steps of RMSprop: below, at and above the published one.
-_RMSPROP = (1e-5, 2e-5, 5e-5, 1e-4)
+_RMSPROP = (5e-6, 1e-5, 2e-5, 5e-5)
 
 #: Learning rates to choose from, for every editor that optimises at one its sweep does not set.
 RATES: Mapping[str, tuple[float, ...]] = {
