@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
 
 
 def list_checkpoints(kind: str) -> tuple[str, ...]:
-    """Names of the shipped checkpoints of one kind (``"classifier"``, ``"hypernetwork"``)."""
+    """Names of the shipped checkpoints of one kind (``"classifier"``, ``"hypernetwork"``, ``"mend"``)."""
     return tuple(read_card(path).name for path in sorted(_FOLDER.glob(f"{kind}-*.json")))
 
 

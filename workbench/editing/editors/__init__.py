@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import nn
 
-from workbench.editing.editors import fine_tuning, knowledge_neurons, lora, masked, rome, t_patcher
+from workbench.editing.editors import fine_tuning, knowledge_neurons, lora, masked, mend, rome, t_patcher
 from workbench.editing.editors._base import EditMethod, EditorEntry
 from workbench.errors import UnknownNameError
 
-_MODULES = (masked, fine_tuning, lora, knowledge_neurons, rome, t_patcher)
+_MODULES = (masked, fine_tuning, lora, knowledge_neurons, rome, mend, t_patcher)
 
 EDITORS: Mapping[str, EditorEntry] = {entry.name: entry for module in _MODULES for entry in module.ENTRIES}
 

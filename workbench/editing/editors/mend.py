@@ -107,7 +107,7 @@ ENTRIES = (
         "turns the failing image's gradient into an update with a network trained on CutMix pseudo-failures",
         "port",
         "Mitchell, Lin, Bosselut, Finn, Manning: Fast Model Editing at Scale. ICLR 2022",
-        tuple({"factor": factor} for factor in (0.5, 1.0, 2.0, 4.0, 8.0)),
+        tuple({"factor": factor} for factor in (0.25, 0.5, 1.0, 2.0, 4.0)),
         build,
     ),
 )
