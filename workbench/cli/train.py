@@ -92,6 +92,7 @@ def hypernetwork(
     outer_steps: Annotated[int, typer.Option(min=1, help="Mask steps of the mask search.")] = 10,
     price: Annotated[float, typer.Option(min=0, help="Price of the mask per sample.")] = 1 / 8,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of the hypernetwork.")] = 1e-4,
+    depth: Annotated[int, typer.Option(min=1, help="Transformer blocks of the hypernetwork.")] = 3,
     images: Images = None,
     seed: Seed = 0,
 ) -> None:
@@ -106,6 +107,7 @@ def hypernetwork(
         iterations=iterations,
         pairs=pairs,
         learning_rate=learning_rate,
+        depth=depth,
         seed=seed,
         search=SearchSettings(inner_steps=inner_steps, outer_steps=outer_steps, price=price),
     )
@@ -113,7 +115,7 @@ def hypernetwork(
         f"workbench train hypernetwork --model {model} --preset {preset} --iterations {iterations} "
         f"{'' if schedule is None else f'--schedule {schedule} '}--pairs {pairs} "
         f"--inner-steps {inner_steps} --outer-steps {outer_steps} --price {price:g} "
-        f"--learning-rate {learning_rate:g} --seed {seed}"
+        f"--learning-rate {learning_rate:g} --depth {depth} --seed {seed}"
     )
     out.print(f"wrote {_train_hypernetwork(model, settings, images, out_dir, command)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from workbench.editing.judging import Judge
 from workbench.errors import InvalidInputError
 
 
+@runtime_checkable
 class Group(Protocol):
     """Failures with one right and one wrong class: `workbench.data.failures.FailureGroup`, or alike."""
 
@@ -81,6 +82,8 @@ def measure_sweeps(
     groups: Sequence[Group],
     judge: Judge,
     shared: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Edit the first image of every group with every setting of the editors' sweeps.
 
@@ -91,6 +94,7 @@ def measure_sweeps(
         judge: Of the same model.
         shared: Settings of an editor beside those of its sweep, by its name: the learned mask's hypernetwork, a
             learning rate.
+        progress: Show a bar over the settings.
 
     Returns:
         One row an edit: ``editor``, ``position`` and ``setting`` in the sweep, and what `measure_edit` says. It is
@@ -108,7 +112,7 @@ def measure_sweeps(
         raise InvalidInputError(f"{len(editors)} editors and {len(groups)} groups; give at least one of each")
     cells = [(n, i, s) for n in editors for i, s in enumerate(editor_entry(n).sweep)]
     rows = []
-    for name, position, settings in tqdm(cells, desc="settings", leave=False, disable=None):
+    for name, position, settings in tqdm(cells, desc="settings", leave=False, disable=not progress):
         method = make_editor(name, model, **{**dict((shared or {}).get(name, {})), **settings})
         at = {"editor": name, "position": position, "setting": setting_label(settings)}
         rows += [at | measure_edit(method, judge, group) for group in groups]

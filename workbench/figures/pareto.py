@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _CELL = ("editor", "setting", "gr", "lr", "gr_low", "gr_high", "lr_low", "lr_high")
 _AREA = ("editor", "area", "area_low", "area_high")
-_TICKS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 
 
 def pareto_fronts(
@@ -48,8 +47,8 @@ def pareto_fronts(
     _check(cells, _CELL, "sweep")
     panels = list(cells.groupby("style", sort=False)) if "style" in cells else [("", cells)]
     editors = list(dict.fromkeys(cells["editor"]))
-    looks, lines = looks_of(editors), -(-len(editors) // 6)
-    rows, wide = -(-len(panels) // 2), len(panels) > 1
+    looks, lines = looks_of(editors), -(-len(editors) // 9)
+    rows, wide, axes = -(-len(panels) // 2), len(panels) > 1, _axes(cells)
     high = 270 if wide else 420
     sheet = Sheet(
         76 + 20 * lines + (high + 70) * rows, title or "Generalization against locality", t=50 + 29 * lines
@@ -57,7 +56,7 @@ def pareto_fronts(
     for k, (name, part) in enumerate(panels):
         left, top = (0.53 * (k % 2), (high + 70) * (k // 2) + 24) if wide else (0, 0)
         panel = sheet.panel(
-            (left, left + 0.47 if wide else 1), (top, top + high), _named(str(name), part), _axes()
+            (left, left + 0.47 if wide else 1), (top, top + high), _named(str(name), part), axes
         )
         _draw_free(panel)
         for editor in editors:
@@ -75,9 +74,16 @@ def _named(name: str, part: pd.DataFrame) -> str:
     return f"<b>{name}</b>{edits}"
 
 
-def _axes() -> Axes:
-    share = {"range": [-0.02, 1.02], "tickvals": _TICKS}
-    return Axes({**share, "title": {"text": "GR"}}, {**share, "title": {"text": "LR"}})
+def _axes(cells: pd.DataFrame) -> Axes:
+    """The same for all panels: up to 1, and down to the tick below the lowest mean."""
+    x, y = (
+        {"range": [_below(cells[q]), 1.03], "dtick": 0.1, "title": {"text": q.upper()}} for q in ("gr", "lr")
+    )
+    return Axes(x, y)
+
+
+def _below(values: pd.Series) -> float:
+    return float(np.floor(10 * values.astype(float).min()) / 10) - 0.02
 
 
 def _draw_free(panel: Panel) -> None:
@@ -138,26 +144,38 @@ def pareto_areas(
     )
     order = {"autorange": "reversed", "ticklabelstandoff": 6, "type": "category"}
     left = sheet.panel(
-        (0, 0.47 if compared else 1), title="area", axes=Axes({"title": {"text": "0.5 is free"}}, order)
+        (0, 0.47 if compared else 1), title="area", axes=Axes(_span(ordered, "area", "0.5 is free"), order)
     )
     looks = looks_of(list(ordered["editor"]))
     colours = [looks[editor].colour for editor in ordered["editor"]]
     _draw_intervals(left, ordered, "area", names, colours, np.ones(len(ordered), dtype=bool))
     if compared:
         shown = (titles or {}).get(reference, reference)
-        axes = Axes({"title": {"text": f"above 0: {shown} is ahead"}}, {**order, "showticklabels": False})
-        right = sheet.panel((0.53, 1), title=f"{shown} minus the other", axes=axes)
-        right.line_down(0, color=TEXT, width=1.5)
-        others = (ordered["editor"] != reference).to_numpy()
-        rest = ordered[others]
-        clear = ((rest["difference_low"] > 0) | (rest["difference_high"] < 0)).to_numpy()
-        # An empty row for the reference, so that both panels have the same rows.
-        right.draw(go.Scatter(x=[None] * len(names), y=names, mode="markers", hoverinfo="skip"))
-        kept = np.flatnonzero(others)
-        _draw_intervals(
-            right, rest, "difference", [names[i] for i in kept], [colours[i] for i in kept], clear
+        axes = Axes(
+            _span(ordered, "difference", f"above 0: {shown} is ahead"), {**order, "showticklabels": False}
         )
+        right = sheet.panel((0.53, 1), title=f"{shown} minus the other", axes=axes)
+        _draw_differences(right, ordered, names, colours, reference)
     return sheet.build(showlegend=False)
+
+
+def _span(table: pd.DataFrame, column: str, title: str) -> dict[str, Any]:
+    """A horizontal axis that holds all intervals."""
+    ends = table[[f"{column}_low", f"{column}_high"]].to_numpy(dtype=float)
+    room = 0.06 * float(ends.max() - ends.min()) + 0.002
+    return {"range": [float(ends.min()) - room, float(ends.max()) + room], "title": {"text": title}}
+
+
+def _draw_differences(
+    panel: Panel, ordered: pd.DataFrame, names: list[str], colours: list[str], reference: str
+) -> None:
+    panel.line_down(0, color=TEXT, width=1.5)
+    # An empty row for the reference, so that both panels have the same rows.
+    panel.draw(go.Scatter(x=[None] * len(names), y=names, mode="markers", hoverinfo="skip"))
+    kept = np.flatnonzero((ordered["editor"] != reference).to_numpy())
+    rest = ordered.iloc[kept]
+    clear = ((rest["difference_low"] > 0) | (rest["difference_high"] < 0)).to_numpy()
+    _draw_intervals(panel, rest, "difference", [names[i] for i in kept], [colours[i] for i in kept], clear)
 
 
 def _draw_intervals(

@@ -280,7 +280,7 @@ def test_a_sweep_has_one_row_a_setting_and_group(vit: nn.Module, images: Tensor,
 
     groups = [Group(images[k : k + 3], torch.tensor([1, 1, 1]), f"g{k}") for k in (0, 3)]
     shared = {name: {"blocks": BLOCKS, "max_steps": 2} for name in ("ft", "random-mask")}
-    rows = measure_sweeps(vit, ["random-mask", "ft"], groups, judge, shared)
+    rows = measure_sweeps(vit, ["random-mask", "ft"], groups, judge, shared, progress=False)
     assert len(rows) == 2 * (len(EDITORS["random-mask"].sweep) + len(EDITORS["ft"].sweep))
     assert rows["setting"].iloc[0] == "sparsity 0.95"
     assert set(front_areas(rows)["editor"]) == {"ft", "random-mask"}
