@@ -19,7 +19,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "01_where_to_edit": {"sparsity": 0.75, "index": 2, "other_index": 0, "style": "emojione-monotone"},
     "02_edit_stepper": {"sparsity": 0.5, "index": 1, "max_steps": 5, "locality_images": 16},
     "05_spine_landmarks": {"source": "hard", "index": 3, "films": 2, "variant": "yi", "mode": 1},
-    "06_editing_benchmark": {"style": "openmoji", "editors": "random-mask,ft-linf", "groups": 2},
     "07_edit_your_model": {"editor": "ft-linf"},
 }
 

@@ -205,7 +205,7 @@ class SplitViT:
             tokens = self._attend(self.model.blocks[self.first_block], tokens, {})
         return tokens
 
-    def _attend(self, block: Any, tokens: Tokens, weights: Weights, pooled: bool = False) -> Tokens:
+    def _attend(self, block: Any, tokens: Tokens, weights: Weights, pooled: bool = False) -> Tensor:
         normed = block.norm1(tokens)
         if pooled and not weights:
             keep = self.model.num_prefix_tokens

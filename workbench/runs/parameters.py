@@ -62,20 +62,6 @@ class SpineParameters(NotebookParameters):
     films: int = Field(12, ge=2, description="how many phantoms are predicted for the overview")
 
 
-class EditingBenchmarkParameters(NotebookParameters):
-    """``06_editing_benchmark``: a small benchmark of a few editors, beside the figures of the whole one."""
-
-    model: str = Field("emoji_vit_s14", min_length=1, description="model to edit")
-    hypernetwork: str = Field("emoji_vit_s14", min_length=1, description="mask hypernetwork, by name or file")
-    style: str = Field("emojione-monotone", min_length=1, description="drawing style the failures come from")
-    editors: str = Field(
-        "learned-mask,ft", min_length=1, description="editors to compare, with commas between"
-    )
-    groups: int = Field(3, ge=2, description="failure groups, one edit of each a setting")
-    protected: int = Field(40, ge=1, description="images on which locality is measured")
-    seed: int = Field(0, ge=0, lt=2**32, description="seed of everything drawn at random")
-
-
 class EditYourModelParameters(NotebookParameters):
     """``07_edit_your_model``: one wrong image of a user's own, with a model of their own.
 
@@ -83,7 +69,9 @@ class EditYourModelParameters(NotebookParameters):
     """
 
     model: str = Field("emoji_vit_s14", min_length=1, description="model to edit, by name or file of weights")
-    architecture: str = Field("", description="timm's name of a file's architecture, where it does not say it")
+    architecture: str = Field(
+        "", description="timm's name of a file's architecture, where it does not say it"
+    )
     image: str = Field("", description="path of the image that the model gets wrong")
     target: str = Field("", description="its right class, by name or index")
     neighbours: str = Field("", description="folder of other images of that class")
@@ -99,7 +87,6 @@ PARAMETERS: dict[str, type[NotebookParameters]] = {
     "01_where_to_edit": WhereToEditParameters,
     "02_edit_stepper": EditStepperParameters,
     "05_spine_landmarks": SpineParameters,
-    "06_editing_benchmark": EditingBenchmarkParameters,
     "07_edit_your_model": EditYourModelParameters,
 }
 
