@@ -112,7 +112,7 @@ class Bench:
         self.model = load_model(options.model)
         self.hypernetwork = MaskHypernetwork.load(options.hypernetwork)
         self.population = Population(self.model, options.folder)
-        self.method = lru_cache(maxsize=8)(self._method)
+        self.method = lru_cache(maxsize=128)(self._method)  # every setting of every sweep
         self.judge = lru_cache(maxsize=2)(self._judge)
 
     @property
@@ -136,7 +136,7 @@ class Bench:
         return by_name([*self.population.measured, *self.population.held_out])
 
     def editor(self, name: str, settings: Mapping[str, Any]) -> EditMethod:
-        """An editor of the registry; the last few are kept."""
+        """An editor of the registry; it is kept, because some take seconds to make."""
         return self.method(name, json.dumps(dict(settings), sort_keys=True))
 
     def _method(self, name: str, settings: str) -> EditMethod:
