@@ -236,6 +236,78 @@ def _spine_speed() -> str:
     return _table(header, rows) + note + _source(record)
 
 
+def _editing_benchmark() -> str:
+    record = _read("editing_benchmark")
+    front = record["results"]["front"]
+    styles = {name: found for name, found in front["styles"].items() if found["groups"]}
+    by_style = {name: {a["editor"]: a["area"] for a in found["areas"]} for name, found in styles.items()}
+    best = {name: max(areas.values()) for name, areas in by_style.items()}
+    rows = []
+    for found in front["overall"]["areas"]:
+        editor = front["editors"][found["editor"]]
+        own = [(areas[found["editor"]], best[name]) for name, areas in by_style.items()]
+        gap = (found["difference_low"], found["difference_high"])
+        rows.append(
+            [
+                editor["title"],
+                editor["origin"],
+                _estimate(found["area"], (found["area_low"], found["area_high"])),
+                "" if found["editor"] == front["reference"] else _estimate(found["difference"], gap),
+                *(f"**{area:.3f}**" if area == largest else f"{area:.3f}" for area, largest in own),
+            ]
+        )
+    protected, leads = front["protected"], front["leads"]
+    groups = ", ".join(str(found["groups"]) for found in styles.values())
+    note = (
+        f"\n\nArea under the front of GR against LR, an edit a setting in each of {front['overall']['groups']} failure "
+        f"groups (by style: {groups}); the largest is bold, 0.5 is free. LR on {protected['an_edit']} of "
+        f"{protected['images']} sensitive images an edit. Among masks and fine-tuning the learned mask has the largest "
+        f"area in {sum(map(bool, leads.values()))} of {len(leads)} styles."
+    )
+    header = ["editor", "origin", "area, all drawings", "learned mask ahead by", *styles]
+    return _table(header, rows) + note + _source(record)
+
+
+def _editing_windows() -> str:
+    record = _read("editing_benchmark")
+    found = record["results"]["windows"]
+    areas = {(area["kind"], tuple(area["blocks"])): area["area"] for area in found["areas"]}
+    windows = sorted({blocks for _, blocks in areas})
+    rows = [
+        [kind, *(f"{areas[kind, blocks]:.3f}" for blocks in windows)]
+        for kind in ("feed-forward", "attention")
+    ]
+    default = found["default"]
+    note = (
+        f"\n\nPlain fine-tuning of three blocks, area over its learning rates, {found['groups']} held-out groups. The "
+        f"default, {default['blocks'][0]}–{default['blocks'][-1]}, is number {default['rank']} of {default['of']} "
+        "feed-forward windows."
+    )
+    header = ["blocks, 0-based", *(f"{blocks[0]}–{blocks[-1]}" for blocks in windows)]
+    return _table(header, rows) + note + _source(record)
+
+
+def _editing_many() -> str:
+    record = _read("editing_benchmark")
+    found, editors = record["results"]["many"], record["results"]["front"]["editors"]
+    ways = {"sequence": "in a row", "sum": "separately, added up", "batch": "in one request"}
+    cells = {(c["editor"], c["way"], c["count"]): c for c in found["cells"]}
+    counts = sorted({min(10, found["length"]), max(count for _, _, count in cells)})
+    rows = [
+        [
+            editors[editor]["title"],
+            text,
+            *(f"{cells[editor, way, n][q]:.3f}" for n in counts for q in ("earlier", "gr", "lr")),
+        ]
+        for editor in dict.fromkeys(editor for editor, _, _ in cells)
+        for way, text in ways.items()
+        if all((editor, way, n) in cells for n in counts)
+    ]
+    header = ["editor", "edits", *(f"{q}, {n} edits" for n in counts for q in ("earlier", "GR", "LR"))]
+    note = f"\n\n*Earlier*: share of all edits but the newest that still hold; means of {found['orders']} orders."
+    return _table(header, rows) + note + _source(record)
+
+
 def _editing_speed() -> str:
     record = _read("editing_speed")
     results = record["results"]

@@ -20,6 +20,7 @@ from benchmarks import (
     _editing_windows,
     editing_benchmark,
     record,
+    tables,
 )
 from benchmarks._editing_bench import Bench, Options, Plan
 from benchmarks._editing_groups import EditedGroup
@@ -248,7 +249,8 @@ def tiny(
     )
     monkeypatch.setattr(_editing_stops, "WATCHED", 4)
     monkeypatch.setattr(_editing_stops, "BOUNDS", (None, 0.2))
-    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    for module in (record, tables):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     return Options(
         editors=("learned-mask", "ft"),
         edits=1,
@@ -263,6 +265,7 @@ def test_a_whole_run_is_summarised_and_costs_nothing_twice(
     tiny: Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     parts = list(editing_benchmark.PARTS)
+    monkeypatch.setattr("sys.argv", ["benchmarks/editing_benchmark.py"])
     path = editing_benchmark.run(tiny, parts, workers=1)
     assert path is not None
     found = json.loads(path.read_text(encoding="utf-8"))["results"]
@@ -284,6 +287,11 @@ def test_a_whole_run_is_summarised_and_costs_nothing_twice(
     assert rules == {"published", "once right", "at most 20% of watched"}
     assert [area["editor"] for area in found["depth"]["areas"]] == ["1"]
     assert {cell["samples"] for cell in found["samples"]["cells"]} == {1, 2, 3}
+
+    for table in (tables._editing_benchmark, tables._editing_windows, tables._editing_many):
+        text = table()
+        assert text.count("\n| ") >= 3
+        assert "`python -m benchmarks.editing_benchmark" in text
 
     def refuse(*_: Any) -> Any:
         raise AssertionError("measured twice")
