@@ -193,7 +193,7 @@ def _by_density(rows: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
 
 #: How many images of a group are edited at once; all edits are judged by those after the last.
 SAMPLES = (1, 2, 3)
-SAMPLE_EDITORS, SAMPLE_GROUPS = ("learned-mask", "ft"), 16
+SAMPLE_EDITORS, SAMPLE_GROUPS = ("learned-mask", "ft"), 8
 
 
 class Samples(Part):
@@ -216,7 +216,7 @@ class Samples(Part):
                 "number": number,
                 "protected": plan.options.protected,
             }
-            for number, group in list(plan.drawn.items())[::2][:SAMPLE_GROUPS]
+            for number, group in list(plan.drawn.items())[::3][:SAMPLE_GROUPS]
             for editor in SAMPLE_EDITORS
             if editor in plan.options.editors
             for position in positions(EDITORS[editor], 3)

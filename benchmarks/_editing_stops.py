@@ -12,13 +12,13 @@ from workbench.editing import Judge, LocalityStop, sweep_means
 from workbench.editing.editors import EditMethod
 from workbench.editing.sweeps import measure_edit
 
-#: Watched images, and the largest shares of them that may change; None stops as published.
-WATCHED, BOUNDS = 24, (None, 0.2, 0.1, 0.05)
+#: Watched images, and the largest shares of them that may change.
+WATCHED, BOUNDS = 24, (0.2, 0.1, 0.05)
 
 #: Groups edited: a watched step costs as much as a step and its evaluation.
 GROUPS = 8
 
-SETTINGS: dict[str, dict[str, Any]] = {"learned-mask": {"sparsity": 0.5}, "ft": {"learning_rate": 5e-6}}
+SETTINGS: dict[str, dict[str, Any]] = {"learned-mask": {"sparsity": 0.9}, "ft": {"learning_rate": 5e-6}}
 
 
 class Stops(Part):
@@ -28,9 +28,9 @@ class Stops(Part):
     needs = ("rates",)
 
     def tasks(self, plan: Plan) -> list[Task]:
-        """Every rule for two editors that change much."""
-        rules: list[dict[str, Any]] = [{"bound": bound} for bound in BOUNDS]
-        rules.append({"bound": None, "stop_loss": 100.0})
+        """Every rule for two editors."""
+        once_right: dict[str, Any] = {"bound": None, "stop_loss": 100.0}
+        rules = [{"bound": None}, once_right, *({"bound": bound} for bound in BOUNDS)]
         return [
             {
                 "part": self.name,

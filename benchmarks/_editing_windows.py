@@ -23,7 +23,7 @@ RATES = (5e-6, 2e-5)
 KINDS = ("feed-forward", "attention")
 
 #: Held-out groups and protected images: the blocks must not be chosen on what is measured.
-GROUPS, PROTECTED = 8, 50
+GROUPS, PROTECTED = 6, 50
 
 
 class Windows(Part):

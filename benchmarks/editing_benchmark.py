@@ -14,6 +14,9 @@ Parts, in the order of their importance:
     stopping     rules that say when an edit ends
     depth        hypernetworks of other depths, where --depths names their files
 
+All of it takes about an hour and a half on two quiet cores, the front fifty minutes of that; --settings 5 leaves out some
+of the longest sweeps.
+
 Every measurement is a row in runs/editing_benchmark/<part>.jsonl, known by the weights and by what was measured, so a
 run that was stopped goes on where it was, and a part that was asked for before costs nothing. A changed editor is not
 noticed: delete the rows. results/editing_benchmark.json is written anew whenever a part is complete, and holds every

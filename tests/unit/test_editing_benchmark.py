@@ -248,7 +248,7 @@ def tiny(
         _editing_many, "SETTINGS", {"learned-mask": {"sparsity": 0.5}, "ft": {"learning_rate": 1e-3}}
     )
     monkeypatch.setattr(_editing_stops, "WATCHED", 4)
-    monkeypatch.setattr(_editing_stops, "BOUNDS", (None, 0.2))
+    monkeypatch.setattr(_editing_stops, "BOUNDS", (0.2,))
     for module in (record, tables):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     return Options(

@@ -8,7 +8,7 @@ being there, editors with gentle and with strong sweeps are measured on one scal
 form without lots or free points: the area of what is no better than some point of the sweep in both quantities.
 
 Intervals are percentiles over draws of whole groups with replacement; every editor sees the same draws, so that
-differences are paired.
+differences are paired. Of one group there is nothing to draw: its intervals have no width and say nothing.
 """
 
 from __future__ import annotations

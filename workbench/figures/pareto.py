@@ -70,7 +70,8 @@ def pareto_fronts(
 def _named(name: str, part: pd.DataFrame) -> str:
     if not name:
         return ""
-    edits = f"   {int(part['edits'].max())} edits a setting" if "edits" in part else ""
+    count = int(part["edits"].max()) if "edits" in part else 0
+    edits = f"   {count} edit{'s' if count > 1 else ''} a setting" if count else ""
     return f"<b>{name}</b>{edits}"
 
 
