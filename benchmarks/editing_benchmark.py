@@ -14,8 +14,8 @@ Parts, in the order of their importance:
     stopping     rules that say when an edit ends
     depth        hypernetworks of other depths, where --depths names their files
 
-All of it takes about an hour and a half on two quiet cores, the front fifty minutes of that; --settings 5 leaves out some
-of the longest sweeps.
+All of it takes about an hour and a half on two quiet cores, the front fifty minutes of that; --settings 4 takes fewer
+settings of each sweep, and a quarter off the front.
 
 Every measurement is a row in runs/editing_benchmark/<part>.jsonl, known by the weights and by what was measured, so a
 run that was stopped goes on where it was, and a part that was asked for before costs nothing. A changed editor is not
