@@ -96,6 +96,21 @@ def positions(entry: EditorEntry, most: int) -> list[int]:
     return [round(i * last / max(1, count - 1)) for i in range(count)]
 
 
+def _one_edit(part: str, plan: Plan, editor: str, position: int, number: int) -> Task:
+    """One setting of an editor's sweep on one group."""
+    setting = EDITORS[editor].sweep[position]
+    return {
+        "part": part,
+        "editor": editor,
+        "position": position,
+        "settings": plan.settings(editor, setting, number),
+        "setting": setting_label(setting),
+        "group": plan.measured[number].name,
+        "number": number,
+        "protected": plan.options.protected,
+    }
+
+
 class Front(Part):
     """GR against LR of every editor over its sweep."""
 
@@ -105,17 +120,8 @@ class Front(Part):
     def tasks(self, plan: Plan) -> list[Task]:
         """The first image of each group, group by group."""
         return [
-            {
-                "part": self.name,
-                "editor": editor,
-                "position": position,
-                "settings": plan.settings(editor, EDITORS[editor].sweep[position], number),
-                "setting": setting_label(EDITORS[editor].sweep[position]),
-                "group": group.name,
-                "number": number,
-                "protected": plan.options.protected,
-            }
-            for number, group in plan.measured.items()
+            _one_edit(self.name, plan, editor, position, number)
+            for number in plan.measured
             for editor in plan.options.editors
             for position in positions(EDITORS[editor], plan.options.settings or len(EDITORS[editor].sweep))
         ]
@@ -205,18 +211,8 @@ class Samples(Part):
     def tasks(self, plan: Plan) -> list[Task]:
         """Three settings of each sweep."""
         return [
-            {
-                "part": self.name,
-                "editor": editor,
-                "position": position,
-                "settings": plan.settings(editor, EDITORS[editor].sweep[position], number),
-                "setting": setting_label(EDITORS[editor].sweep[position]),
-                "samples": samples,
-                "group": group.name,
-                "number": number,
-                "protected": plan.options.protected,
-            }
-            for number, group in list(plan.drawn.items())[::3][:SAMPLE_GROUPS]
+            _one_edit(self.name, plan, editor, position, number) | {"samples": samples}
+            for number in list(plan.drawn)[::3][:SAMPLE_GROUPS]
             for editor in SAMPLE_EDITORS
             if editor in plan.options.editors
             for position in positions(EDITORS[editor], 3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from workbench.editing.row_log import RowLog, row_key
 
 #: What is measured, as plain values: it says everything that the outcome depends on, the weights aside.
 Task = dict[str, Any]
@@ -20,53 +20,31 @@ Found = Mapping[str, Any]
 
 
 class RowStore:
-    """Rows of one part of a benchmark, one JSON object a line, known by what was measured and on which weights.
+    """Rows of one part of a benchmark, known by what was measured and on which weights.
 
     Args:
-        path: The file.
+        path: The file, one JSON object a line.
         base: What stands for the weights: fingerprints of the model and of the hypernetwork.
     """
 
     def __init__(self, path: Path, base: str) -> None:
-        self.path, self.base = path, base
-        self._rows: dict[str, dict[str, Any]] = {}
-        self._ends = True  # whether the file ends with a whole line
-        if path.exists():
-            text = path.read_text(encoding="utf-8")
-            self._ends = text.endswith("\n") or not text
-            rows = [_row(line) for line in text.splitlines()]
-            self._rows = {row["key"]: row for row in rows if row is not None}
+        self.log, self.base = RowLog(path), base
 
     def missing(self, tasks: Sequence[Task]) -> list[Task]:
         """The tasks that have no row yet."""
-        return [task for task in tasks if self._key(task) not in self._rows]
+        return [task for task in tasks if self._key(task) not in self.log]
 
     def add(self, task: Task, found: Found) -> None:
         """Write a row."""
-        row = {"key": self._key(task), **task, **found}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(("" if self._ends else "\n") + json.dumps(row, allow_nan=False) + "\n")
-        self._ends = True
-        self._rows[row["key"]] = row
+        self.log.append(self._key(task), {**task, **found})
 
     def frame(self, tasks: Sequence[Task]) -> pd.DataFrame:
         """The rows of tasks, in their order; those that are missing are left out."""
         keys = [self._key(task) for task in tasks]
-        return pd.DataFrame([self._rows[key] for key in keys if key in self._rows])
+        return pd.DataFrame([self.log[key] for key in keys if key in self.log])
 
     def _key(self, task: Task) -> str:
-        text = json.dumps([self.base, task], sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def _row(line: str) -> dict[str, Any] | None:
-    """A row, or None for half a line of a run that was stopped while it wrote."""
-    try:
-        row: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return row
+        return row_key({"base": self.base, "task": task})
 
 
 def run_tasks(

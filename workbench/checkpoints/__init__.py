@@ -106,6 +106,23 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return check_finite(path, tensors)
 
 
+def read_header(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says in its header, by key; nothing where it has none.
+
+    Raises:
+        CheckpointError: missing, truncated or no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except FileNotFoundError:
+        raise CheckpointError(f"no file at {path}; give the path of a .safetensors file") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
+
+
 def check_finite(path: str | Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a file; raise `CheckpointError` where some are not finite, with their names."""
     bad = [

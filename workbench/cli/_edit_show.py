@@ -34,11 +34,13 @@ def print_frame(frame: pd.DataFrame) -> None:
     """A table with a column for each of the frame's; numbers to the right."""
     from pandas.api.types import is_numeric_dtype
 
+    from workbench.editing.report import cell
+
     table = Table(box=None, pad_edge=False)
     for name, kind in frame.dtypes.items():
         table.add_column(str(name), justify="right" if is_numeric_dtype(kind) else "left")
     for row in frame.itertuples(index=False):
-        table.add_row(*map(_cell, row))
+        table.add_row(*map(cell, row))
     out.print(table)
 
 
@@ -86,9 +88,3 @@ def _correction(info: Mapping[str, Any], names: Sequence[str]) -> str:
     if "steps" in info and "loss" in info:
         text += f" ({info['steps']} steps, loss {info['loss']:.3f})"
     return text
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

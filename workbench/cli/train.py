@@ -14,6 +14,7 @@ from workbench.cli import train_spine
 from workbench.cli._app import out
 
 if TYPE_CHECKING:
+    from workbench.checkpoints import Card
     from workbench.editing import MetaTrainingSettings
     from workbench.editing.editors.mend_training import MendTrainingSettings
     from workbench.editing.meta_training import ImageSource
@@ -115,7 +116,7 @@ def hypernetwork(
         f"workbench train hypernetwork --model {model} --preset {preset} --iterations {iterations} "
         f"{'' if schedule is None else f'--schedule {schedule} '}--pairs {pairs} "
         f"--inner-steps {inner_steps} --outer-steps {outer_steps} --price {price:g} "
-        f"--learning-rate {learning_rate:g} --depth {depth} --seed {seed}"
+        f"--learning-rate {learning_rate:g} --depth {depth} --seed {seed}{_images(images)}"
     )
     out.print(f"wrote {_train_hypernetwork(model, settings, images, out_dir, command)}")
 
@@ -123,7 +124,7 @@ def hypernetwork(
 def _train_hypernetwork(
     name: str, settings: MetaTrainingSettings, images: Path | None, out_dir: Path, command: str
 ) -> Path:
-    from workbench.checkpoints import Card, save_checkpoint, versions
+    from workbench.checkpoints import save_checkpoint
     from workbench.editing import train_hypernetwork
     from workbench.models import load_model
 
@@ -131,17 +132,9 @@ def _train_hypernetwork(
     log = out_dir / "training.csv"
     source = _image_source(images, model, settings.pairs, settings.seed)
     trained = train_hypernetwork(model, source, settings, log=log, state=out_dir / "state.pt")
-    card = Card(
-        name=Path(name).stem,
-        kind="hypernetwork",
-        description=f"where to edit {name}: masks over the hidden units of blocks {list(settings.blocks)}",
-        command=command,
-        seed=settings.seed,
-        settings=asdict(settings),
-        metrics=_last_rows(log, _HYPERNETWORK_METRICS),
-        extra=trained.extra(),
-        versions=versions(),
-        seconds=_seconds(log),
+    description = f"where to edit {name}: masks over the hidden units of blocks {list(settings.blocks)}"
+    card = _card(
+        "hypernetwork", name, description, command, settings, log, _HYPERNETWORK_METRICS, trained.extra()
     )
     halves = {key: value.half() for key, value in trained.network.state_dict().items()}
     return save_checkpoint(out_dir / f"hypernetwork-{card.name}.safetensors", halves, card)
@@ -172,7 +165,7 @@ def mend(
     )
     command = (
         f"workbench train mend --model {model} --iterations {iterations} --pairs {pairs} --rank {rank} "
-        f"--edit-rate {edit_rate:g} --learning-rate {learning_rate:g} --seed {seed}"
+        f"--edit-rate {edit_rate:g} --learning-rate {learning_rate:g} --seed {seed}{_images(images)}"
     )
     out.print(f"wrote {_train_mend(model, settings, images, out_dir, command)}")
 
@@ -180,7 +173,7 @@ def mend(
 def _train_mend(
     name: str, settings: MendTrainingSettings, images: Path | None, out_dir: Path, command: str
 ) -> Path:
-    from workbench.checkpoints import Card, save_checkpoint, versions
+    from workbench.checkpoints import save_checkpoint
     from workbench.editing.editors.mend_training import train_mend
     from workbench.models import load_model
 
@@ -188,19 +181,41 @@ def _train_mend(
     log = out_dir / "training.csv"
     source = _image_source(images, model, settings.pairs, settings.seed)
     trained = train_mend(model, source, settings, log=log, state=out_dir / "state.pt")
-    card = Card(
+    description = f"edits of {name} from one gradient, in blocks {list(settings.blocks)}"
+    card = _card("mend", name, description, command, settings, log, _MEND_METRICS, trained.extra())
+    return save_checkpoint(out_dir / f"mend-{card.name}.safetensors", trained.compact(), card)
+
+
+def _images(folder: Path | None) -> str:
+    """What a card's command says of images of one's own."""
+    return "" if folder is None else f" --images {folder}"
+
+
+def _card(
+    kind: str,
+    name: str,
+    description: str,
+    command: str,
+    settings: MetaTrainingSettings | MendTrainingSettings,
+    log: Path,
+    metrics: Sequence[str],
+    extra: dict[str, Any],
+) -> Card:
+    """The card of what was trained for a model."""
+    from workbench.checkpoints import Card, versions
+
+    return Card(
         name=Path(name).stem,
-        kind="mend",
-        description=f"edits of {name} from one gradient, in blocks {list(settings.blocks)}",
+        kind=kind,
+        description=description,
         command=command,
         seed=settings.seed,
         settings=asdict(settings),
-        metrics=_last_rows(log, _MEND_METRICS),
-        extra=trained.extra(),
+        metrics=_last_rows(log, metrics),
+        extra=extra,
         versions=versions(),
         seconds=_seconds(log),
     )
-    return save_checkpoint(out_dir / f"mend-{card.name}.safetensors", trained.compact(), card)
 
 
 def _image_source(folder: Path | None, model: Any, pairs: int, seed: int) -> ImageSource:

@@ -202,7 +202,7 @@ class ChangeSequence:
 
     @property
     def axis(self) -> int:
-        """The axis of the first part; rows where the parts differ."""
+        """The axis of the parts; rows where they differ."""
         axes = {part.axis for part in self.parts}
         return axes.pop() if len(axes) == 1 else 0
 

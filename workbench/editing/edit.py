@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from workbench.checkpoints import read_tensors
+from workbench.checkpoints import read_header, read_tensors
 from workbench.editing.changes import (
     Change,
     WeightChange,
@@ -189,11 +189,7 @@ class Edit:
         Raises:
             CheckpointError: missing, truncated, not an edit, or not finite.
         """
-        from safetensors import safe_open
-
-        tensors = read_tensors(path)
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+        tensors, header = read_tensors(path), read_header(path)
         if header.get("format") != _FORMAT:
             raise CheckpointError(
                 f"{path} is a safetensors file but not an edit (format {header.get('format')!r})"

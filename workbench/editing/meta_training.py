@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -31,10 +30,10 @@ from workbench.editing.mask_search import (
     search_masks,
 )
 from workbench.editing.space import DEFAULT_BLOCKS, EditSpace
-from workbench.errors import CheckpointError, InvalidInputError, TrainingDivergedError, UnknownNameError
-from workbench.files import atomic_path
+from workbench.errors import InvalidInputError, TrainingDivergedError, UnknownNameError
 from workbench.models import SplitViT, fingerprint
 from workbench.training_log import TrainingLog
+from workbench.training_state import read_state, write_state
 
 #: Images of one iteration in [0, 1], hosts first, then as many donors; a pure function of the iteration number.
 ImageSource = Callable[[int], Tensor]
@@ -207,17 +206,7 @@ class MetaTraining:
         }
 
     def _pseudo_failures(self, iteration: int, generator: torch.Generator) -> _PseudoFailures:
-        images = self.images(iteration)
-        pairs = self.settings.pairs
-        if len(images) != 2 * pairs:
-            raise InvalidInputError(
-                f"iteration {iteration} gave {len(images)} images; {pairs} pairs need {2 * pairs}"
-            )
-        try:
-            check_images(images)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"iteration {iteration}: {error}") from error
-        hosts, donors = images[:pairs], images[pairs:]
+        hosts, donors = hosts_and_donors(self.images, iteration, self.settings.pairs)
         patch = self.split.model.patch_embed.patch_size
         mixed = cutmix(hosts, donors, patch, generator, self.settings.sides, self.settings.reach_last)
         with torch.no_grad():
@@ -266,34 +255,42 @@ class MetaTraining:
 
     def save(self, path: Path, iteration: int) -> None:
         """Write the state after `iteration` iterations, atomically."""
-        with atomic_path(path) as temporary:
-            torch.save(
-                {
-                    "identity": self.identity,
-                    "iteration": iteration,
-                    "network": self.network.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                    "memory": self.memory.state(),
-                },
-                temporary,
-            )
+        write_state(
+            path,
+            {
+                "identity": self.identity,
+                "iteration": iteration,
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "memory": self.memory.state(),
+            },
+        )
 
     def load(self, path: Path) -> int:
         """Continue from a state file; returns the next iteration."""
-        try:
-            saved = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
-            raise CheckpointError(
-                f"{path} is not a complete training state; delete it to start anew: {error}"
-            ) from error
-        if not isinstance(saved, dict) or saved.get("identity") != self.identity:
-            raise CheckpointError(
-                f"{path} belongs to another model or other settings; delete it to start anew, or choose another file"
-            )
+        saved = read_state(path, self.identity)
         self.network.load_state_dict(saved["network"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.memory = _Memory(*saved["memory"])
         return int(saved["iteration"])
+
+
+def hosts_and_donors(images: ImageSource, iteration: int, pairs: int) -> tuple[Tensor, Tensor]:
+    """The images of an iteration, each (pairs, 3, H, W).
+
+    Raises:
+        InvalidInputError: not so many, or images that are not ones; the message names the iteration.
+    """
+    found = images(iteration)
+    if len(found) != 2 * pairs:
+        raise InvalidInputError(
+            f"iteration {iteration} gave {len(found)} images; {pairs} pairs need {2 * pairs}"
+        )
+    try:
+        check_images(found)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"iteration {iteration}: {error}") from error
+    return found[:pairs], found[pairs:]
 
 
 @dataclass(frozen=True)

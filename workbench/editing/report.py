@@ -270,15 +270,15 @@ def _markdown_table(frame: pd.DataFrame) -> str:
         return "none"
     right = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in frame.dtypes]
     lines: list[Sequence[str]] = [list(map(str, frame.columns)), right]
-    lines += [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    lines += [[cell(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(value: object) -> str:
-    text = (
-        f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-    )
-    return text.replace("|", "\\|")
+def cell(value: object) -> str:
+    """A table's cell as text: floats with four decimals, whole numbers with commas."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def plain(value: object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from workbench.checkpoints import read_tensors
+from workbench.checkpoints import read_header, read_tensors
 from workbench.editing.changes import Change
 from workbench.editing.edit import Edit, applied
 from workbench.errors import CheckpointError, InvalidInputError
@@ -64,9 +64,10 @@ def write_edited(model: nn.Module, edit: Edit, path: str | Path) -> Path:
         state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
         header = {"format": "pt", "base": edit.base, **model_header(model), "edit": _json(edit.info)}
         beside = {"format": _FORMAT, "base": edit.base, "edited": fingerprint(state)}
-        with atomic_path(originals_path(path)) as first, atomic_path(path) as second:
-            _save(originals, first, beside)
-            _save(state, second, header)
+        # The inner file is renamed first: a run that is killed between the two leaves no model without its originals.
+        with atomic_path(path) as outer, atomic_path(originals_path(path)) as inner:
+            _save(originals, inner, beside)
+            _save(state, outer, header)
     return path
 
 
@@ -113,7 +114,7 @@ def restore(edited: str | Path, edit: Edit, path: str | Path) -> Path:
         raise CheckpointError(
             f"{edited} holds another edit than the one given; name the edit that was applied"
         )
-    known = {key: value for key, value in _header(Path(edited)).items() if key in _MODEL_KEYS}
+    known = {key: value for key, value in read_header(edited).items() if key in _MODEL_KEYS}
     with atomic_path(path) as temporary:
         _save(state, temporary, {"format": "pt", **known})
     return path
@@ -148,22 +149,12 @@ def _read_originals(edited: str | Path) -> tuple[dict[str, Tensor], dict[str, st
             f"there is no {path.name} beside {edited}: what the edit replaced is kept there and nowhere else. Put "
             "the two files together again, or go back to the base model, which `apply` has not touched"
         )
-    header = _header(path)
+    header = read_header(path)
     if header.get("format") != _FORMAT:
         raise CheckpointError(
             f"{path} is not what `apply` writes beside a model (format {header.get('format')!r})"
         )
     return read_tensors(path), header
-
-
-def _header(path: Path) -> dict[str, str]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from error
 
 
 def _checked(path: str | Path) -> Path:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench._compat import ensure_torchvision_imports
-from workbench.checkpoints import check_finite, read_tensors
+from workbench.checkpoints import check_finite, read_header, read_tensors
 from workbench.errors import CheckpointError, InvalidInputError
 from workbench.models.architectures import (
     Shapes,
@@ -57,7 +57,7 @@ def load_state_dict_file(path: Path, architecture: str | None = None) -> VisionT
     """
     header: dict[str, str] = {}
     if path.suffix.lower() == ".safetensors":
-        tensors, header = read_tensors(path), _header(path)
+        tensors, header = read_tensors(path), read_header(path)
     else:
         tensors = read_state_dict(path)
     shapes = shapes_of(tensors)
@@ -168,13 +168,6 @@ def _recognised(path: Path, shapes: Shapes) -> str:
             'load_model(path, architecture="vit_…"), or --architecture on the command line'
         )
     return name
-
-
-def _header(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
 
 
 def _config(path: Path, header: Mapping[str, str]) -> dict[str, Any]:

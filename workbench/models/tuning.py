@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 
 import torch
@@ -17,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench.errors import CheckpointError, InvalidInputError, TrainingDivergedError
-from workbench.files import atomic_path
+from workbench.errors import InvalidInputError, TrainingDivergedError
 from workbench.models.preprocessing import normalize
 from workbench.training_log import TrainingLog
+from workbench.training_state import read_state, write_state
 
 Method = Literal["linear-probe", "last-blocks"]
 
@@ -110,7 +109,7 @@ class _Run:
         self.optimiser = torch.optim.AdamW(self._groups())
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.steps = 0
-        self.identity = repr(replace(settings, epochs=1))
+        self.identity = repr((replace(settings, epochs=1), sorted(self.trained)))
 
     def _is_trained(self, name: str) -> bool:
         if name.startswith("head."):
@@ -182,32 +181,22 @@ class _Run:
     def save(self, path: Path | None, epoch: int) -> None:
         if path is None:
             return
-        with atomic_path(path) as temporary:
-            torch.save(
-                {
-                    "settings": self.identity,
-                    "epoch": epoch,
-                    "steps": self.steps,
-                    "weights": {n: p.detach() for n, p in self.trained.items()},
-                    "average": self.average,
-                    "optimiser": self.optimiser.state_dict(),
-                },
-                temporary,
-            )
+        write_state(
+            path,
+            {
+                "identity": self.identity,
+                "epoch": epoch,
+                "steps": self.steps,
+                "weights": {n: p.detach() for n, p in self.trained.items()},
+                "average": self.average,
+                "optimiser": self.optimiser.state_dict(),
+            },
+        )
 
     def load(self, path: Path | None) -> int:
         if path is None or not path.exists():
             return 0
-        try:
-            saved = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
-            raise CheckpointError(
-                f"{path} is not a complete training state; delete it to start anew: {error}"
-            ) from error
-        if saved.get("settings") != self.identity or saved["weights"].keys() != self.trained.keys():
-            raise CheckpointError(
-                f"{path} belongs to another model or other settings; delete it to start anew, or choose another file"
-            )
+        saved = read_state(path, self.identity)
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(saved["weights"][name])

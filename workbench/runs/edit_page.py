@@ -89,14 +89,10 @@ def _all(report: EditReport, judged: Neighbours | Protected) -> list[list[Any]]:
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Any]]:
-    """Cells as text, floats with four decimals, whole numbers with commas."""
-    return [[_text(value) for value in row] for row in frame.itertuples(index=False)]
+    """Cells as text."""
+    from workbench.editing.report import cell
 
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return [[cell(value) for value in row] for row in frame.itertuples(index=False)]
 
 
 def _drawn(figure: go.Figure) -> str:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench.errors import CheckpointError, TrainingDivergedError
-from workbench.files import atomic_path
+from workbench.errors import TrainingDivergedError
+from workbench.training_state import read_state, write_state
 
 #: Loss of one step; the generator is the step's own.
 StepLoss = Callable[[torch.Generator], Tensor]
@@ -167,11 +167,7 @@ class StateFile:
         self.done: dict[str, Any] = {}
         self._under_way: dict[str, Any] | None = None
         if path is not None and path.exists():
-            saved = _read(path)
-            if saved.get("identity") != identity:
-                raise CheckpointError(
-                    f"{path} belongs to another run (other data or settings); delete it to start anew, or name another"
-                )
+            saved = read_state(path, identity, "another run (other data or settings)")
             self.done, self._under_way = saved["done"], saved["under_way"]
 
     def resume(self, name: str, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
@@ -201,19 +197,5 @@ class StateFile:
     def _write(self) -> None:
         if self.path is None:
             return
-        with atomic_path(self.path) as temporary:
-            torch.save(
-                {"identity": self.identity, "done": self.done, "under_way": self._under_way}, temporary
-            )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, weights_only=True)
-    except Exception as error:  # of damaged files the unpickler makes errors of any kind
-        raise CheckpointError(
-            f"{path} is not a complete training state; delete it to start anew: {error}"
-        ) from error
-    if not isinstance(saved, dict) or not {"identity", "done", "under_way"} <= saved.keys():
-        raise CheckpointError(f"{path} is not the state of a training run; delete it to start anew")
-    return saved
+        state = {"identity": self.identity, "done": self.done, "under_way": self._under_way}
+        write_state(self.path, state)

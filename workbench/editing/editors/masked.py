@@ -78,8 +78,8 @@ ENTRIES = (
         "Random mask",
         "mask",
         "fine-tunes as many hidden units, drawn uniformly",
-        "published",
-        PAPER,
+        "port",  # a control that the paper is said to have; its code does not define it
+        "control of the learned mask",
         _SWEEP,
         random,
     ),

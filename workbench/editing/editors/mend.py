@@ -36,6 +36,10 @@ class Mend:
     Raises:
         MissingDataError: no network is shipped for this model.
         CheckpointError: the network belongs to another model.
+
+    Example:
+        >>> Mend(load_model("emoji_vit_s14"), factor=0.5).edit(EditRequest(image, target=3)).steps
+        1
     """
 
     def __init__(self, model: nn.Module, network: MendNetwork | None = None, factor: float = 1.0) -> None:
@@ -94,11 +98,6 @@ def _change(pair: Factors, scale: float) -> WeightChange | None:
     return Change(0, torch.arange(len(left)), left @ right)
 
 
-def build(model: nn.Module, network: MendNetwork | None = None, factor: float = 1.0) -> Mend:
-    """The editor."""
-    return Mend(model, network, factor)
-
-
 ENTRIES = (
     EditorEntry(
         _NAME,
@@ -108,6 +107,6 @@ ENTRIES = (
         "port",
         "Mitchell, Lin, Bosselut, Finn, Manning: Fast Model Editing at Scale. ICLR 2022",
         tuple({"factor": factor} for factor in (0.25, 0.5, 1.0, 2.0, 4.0)),
-        build,
+        Mend,
     ),
 )

@@ -18,24 +18,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench.data.images import check_images
 from workbench.editing.cutmix import cutmix
 from workbench.editing.editors._optimise import check_count, check_positive
 from workbench.editing.editors.mend_network import Factors, MendNetwork, gradient_factors
-from workbench.editing.meta_training import ImageSource
+from workbench.editing.meta_training import ImageSource, hosts_and_donors
 from workbench.editing.space import DEFAULT_BLOCKS, EditSpace
-from workbench.errors import CheckpointError, InvalidInputError, TrainingDivergedError
-from workbench.files import atomic_path
+from workbench.errors import InvalidInputError, TrainingDivergedError
 from workbench.models import SplitViT, fingerprint
 from workbench.models.split import reads_prefix_tokens_only
 from workbench.training_log import TrainingLog
+from workbench.training_state import read_state, write_state
 
 
 @dataclass(frozen=True)
@@ -232,8 +230,8 @@ class MendTraining:
         locality = F.kl_div(logits[1:].log_softmax(1), before, reduction="batchmean", log_target=True)
         loss = (s.edit_weight * edit + s.locality_weight * locality) / s.pairs
         loss.backward(
-            inputs=list(self.network.parameters())
-        )  # the model's own parameters may want gradients too
+            inputs=list(self.network.parameters())  # the model's own may want gradients too
+        )
         found = logits.detach().argmax(1)
         right, kept = found[0] == batch.labels[i], (found[1:] == before.argmax(1)).float().mean()
         return float(edit.detach()), float(locality.detach()), float(right), float(kept)
@@ -241,48 +239,30 @@ class MendTraining:
     def _batch(self, iteration: int) -> _Batch:
         """The pseudo-failures of an iteration; a pure function of it and the seed."""
         s = self.settings
-        images = self.images(iteration)
-        if len(images) != 2 * s.pairs:
-            raise InvalidInputError(
-                f"iteration {iteration} gave {len(images)} images; {s.pairs} pairs need {2 * s.pairs}"
-            )
-        try:
-            check_images(images)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"iteration {iteration}: {error}") from error
+        hosts, donors = hosts_and_donors(self.images, iteration, s.pairs)
         generator = torch.Generator().manual_seed(s.seed * 1_000_003 + iteration)
         patch = self.split.model.patch_embed.patch_size
-        mixed = cutmix(images[: s.pairs], images[s.pairs :], patch, generator, s.sides).images
-        clean = self.split.prefix(images)
+        mixed = cutmix(hosts, donors, patch, generator, s.sides).images
+        clean = self.split.prefix(torch.cat([hosts, donors]))
         with torch.no_grad():
             before = self.split.tail(clean)
         return _Batch(self.split.prefix(mixed), before[: s.pairs].argmax(1), clean, before)
 
     def save(self, path: Path, iteration: int) -> None:
         """Write the state after `iteration` iterations, atomically."""
-        with atomic_path(path) as temporary:
-            torch.save(
-                {
-                    "identity": self.identity,
-                    "iteration": iteration,
-                    "network": self.network.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                },
-                temporary,
-            )
+        write_state(
+            path,
+            {
+                "identity": self.identity,
+                "iteration": iteration,
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+            },
+        )
 
     def load(self, path: Path) -> int:
         """Continue from a state file; returns the next iteration."""
-        try:
-            saved = torch.load(path, weights_only=True)
-        except (RuntimeError, EOFError, OSError, UnpicklingError) as error:
-            raise CheckpointError(
-                f"{path} is not a complete training state; delete it to start anew: {error}"
-            ) from error
-        if not isinstance(saved, dict) or saved.get("identity") != self.identity:
-            raise CheckpointError(
-                f"{path} belongs to another model or other settings; delete it to start anew, or choose another file"
-            )
+        saved = read_state(path, self.identity)
         self.network.load_state_dict(saved["network"])
         self.optimiser.load_state_dict(saved["optimiser"])
         return int(saved["iteration"])
